@@ -1,0 +1,36 @@
+# make demo   sets everything up, then pretrains on the built-in text: about two minutes
+# make test   sets everything up, then runs every test (the slow ones too: processes, kills)
+# make fast   the tests that take at most three minutes together
+# make check  formatting, lint and types
+
+PYTHON ?= python3
+BIN := .venv/bin/python
+STAMP := .venv/.installed
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test fast check setup clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; give make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN) pretrain.py --config demo.yaml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+fast: $(STAMP)
+	$(BIN) -m pytest -m 'not slow'
+
+test: $(STAMP)
+	$(BIN) -m pytest
+
+check: $(STAMP)
+	$(BIN) -m ruff format --check .
+	$(BIN) -m ruff check .
+	$(BIN) -m mypy
+
+clean:
+	rm -rf .venv build *.egg-info

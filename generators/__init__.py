@@ -1,0 +1,10 @@
+"""Generators: what stands in the place of a hidden token."""
+
+from .base import Generator as Generator
+from .base import GeneratorSetting as GeneratorSetting
+from .base import Proposer as Proposer
+from .masked_lm import MaskedLM
+from .uniform import Uniform
+from .unigram import Unigram
+
+GENERATORS: dict[str, type[Generator]] = {"masked_lm": MaskedLM, "uniform": Uniform, "unigram": Unigram}

@@ -1,0 +1,116 @@
+"""A small masked language model, trained beside the encoder."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from objectives.batch import Batch, DeviceProposal, Encoded
+from objectives.heads import MaskedLMHead
+
+from .base import Generator, GeneratorSetting, Proposed, Proposer, draw_tokens
+from .network import build_network, encode, table_width
+
+SHARING = ("none", "hard", "gdes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLM(Generator):
+    """A masked LM of the encoder's own architecture, smaller, that learns jointly by maximum likelihood (Clark et al., 2020, section 2, https://arxiv.org/abs/2003.10555).
+
+    `sharing` of the word table with the encoder: "none"; "hard", one table for both (ELECTRA); "gdes", the encoder adds a table of its own to the
+    generator's, which gets no gradient from it (He et al., 2023, section 3.2, https://arxiv.org/abs/2111.09543). Where the widths differ and the architecture has no
+    projection of embeddings, the shared table is projected by a matrix of the generator's.
+    """
+
+    name: ClassVar[str] = "masked_lm"
+    learns: ClassVar[bool] = True
+
+    width_rate: float = 0.25  # of the encoder's; Clark et al. find 1/4 to 1/2 best
+    depth_rate: float = 1.0
+    temperature: float = 1.0
+    sharing: str = "hard"
+    weight: float = 1.0  # of the generator's own loss
+
+    def __post_init__(self) -> None:
+        if self.sharing not in SHARING:
+            raise ValueError(f"sharing is '{self.sharing}'; it must be one of {', '.join(SHARING)}")
+        if not (0 < self.width_rate <= 1 and 0 < self.depth_rate <= 1 and self.temperature > 0):
+            raise ValueError("width_rate and depth_rate must lie in (0, 1], and temperature above 0")
+
+    def build(self, setting: GeneratorSetting) -> Proposer:
+        config = shrink_config(setting.config, self.width_rate, self.depth_rate)
+        shared = None if self.sharing == "none" else setting.word_embeddings
+        return MaskedLMProposer(config, shared, self.temperature, setting)
+
+
+def shrink_config(config: PreTrainedConfig, width_rate: float, depth_rate: float) -> PreTrainedConfig:
+    """Return the configuration of a smaller encoder: fewer heads of about the same width, the initialisation adapted to the width."""
+    heads = max(1, round(config.num_attention_heads * width_rate))
+    width = max(8, round(config.hidden_size * width_rate / heads / 8) * 8) * heads
+    changes = {
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": max(8, round(config.intermediate_size * width / config.hidden_size)),
+        "num_hidden_layers": max(1, round(config.num_hidden_layers * depth_rate)),
+        "initializer_range": config.initializer_range * math.sqrt(config.hidden_size / width),
+    }
+    settings = config.to_dict() | changes
+    if settings.get("layer_types"):
+        settings["layer_types"] = settings["layer_types"][: changes["num_hidden_layers"]]
+    return type(config).from_dict(settings)
+
+
+class ProjectedEmbedding(nn.Module):
+    """A word table (V, E) shared with another network, seen through a projection (E, W): the effective table is their product."""
+
+    def __init__(self, shared: nn.Embedding, width: int, initializer_range: float) -> None:
+        super().__init__()
+        self.shared = shared
+        self.projection = nn.Parameter(torch.empty(shared.embedding_dim, width).normal_(std=initializer_range))
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        return self.shared(token_ids) @ self.projection
+
+    @property
+    def weight(self) -> Tensor:  # (V, W)
+        return self.shared.weight @ self.projection
+
+
+class MaskedLMProposer(Proposer):
+    """Encodes the hidden batch, learns to name what is hidden, and draws from what it believes; its drawing has no gradient."""
+
+    def __init__(
+        self, config: PreTrainedConfig, shared: nn.Embedding | None, temperature: float, setting: GeneratorSetting
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.network = build_network(config, setting.attention)
+        width = table_width(config)
+        if shared is None:  # logits start with a variance of about 1, also where the table is wider than the network
+            std = config.initializer_range * math.sqrt(config.hidden_size / width)
+            nn.init.normal_(self.network.get_input_embeddings().weight, std=std)
+        else:
+            same = shared.embedding_dim == width
+            self.network.set_input_embeddings(
+                shared if same else ProjectedEmbedding(shared, width, config.initializer_range)
+            )
+        self.head = MaskedLMHead(config, width, setting.vocabulary.mask_id)
+        self.register_buffer("special_ids", torch.tensor(setting.vocabulary.special_ids), persistent=False)
+
+    special_ids: Tensor
+
+    def forward(self, batch: Batch, proposal: DeviceProposal) -> Proposed:
+        table = self.network.get_input_embeddings().weight  # (V, E)
+        hidden = encode(self.network, batch)
+        encoded = Encoded(hidden, batch.input_ids, table)
+        logits = self.head.logits(encoded.at(proposal.positions), table).float()  # (N, V)
+        with torch.no_grad():
+            beliefs = logits.detach() / self.temperature
+            beliefs[:, self.special_ids] = -torch.inf
+            token_ids = draw_tokens(beliefs.softmax(-1), proposal.uniforms)
+        return Proposed(token_ids, self.head.score(encoded, proposal.positions, proposal.original_ids, logits))
+

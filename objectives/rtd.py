@@ -1,0 +1,64 @@
+"""Replaced token detection."""
+
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from corpora import Vocabulary
+
+from .base import Corruption, Objective, TextStatistics
+from .batch import DeviceTarget
+from .draws import Draws, to_uniforms
+from .heads import DetectionHead, Head
+from .masking import choose_tokens, count_exactly, hide_tokens
+from .sequences import Proposal, Sequences, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacedTokenDetection(Objective):
+    """Tell for every token whether a generator replaced it (Clark et al., 2020, section 2, https://arxiv.org/abs/2003.10555).
+
+    `is_replaced` is 1 where the token differs from the original: a generator that guesses right leaves an original. Every token is asked, [CLS] and [SEP] too
+    as in the authors' code, but for tokens that another objective has hidden. Selection is without replacement, where their code selects some tokens twice.
+    `kept_rate` of the selected tokens the generator sees unhidden: 0 as in the paper, .15 in the authors' code.
+    """
+
+    name: ClassVar[str] = "rtd"
+    uses_generator: ClassVar[bool] = True
+    labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_replaced": ("original", "replaced")}
+
+    weight: float = 50.0
+    mask_rate: float = 0.15
+    kept_rate: float = 0.0
+
+    def corrupt(self, sequences: Sequences, draws: Draws, vocabulary: Vocabulary) -> Corruption:
+        positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
+        shown = hide_tokens(
+            sequences, positions, draws, vocabulary, mask_token_rate=1 - self.kept_rate, random_token_rate=0
+        )
+        rows, places = sequences.rows[positions], sequences.places[positions]
+        proposal = Proposal(
+            positions=positions,
+            original_ids=sequences.token_ids[positions],
+            uniforms=to_uniforms(draws.per_token("propose", rows, places)),
+        )
+        asked = np.flatnonzero(sequences.is_free | sequences.is_special)
+        original = Target(positions=asked, values=sequences.token_ids[asked])
+        return Corruption(
+            sequences=sequences.with_tokens(positions, shown), targets={"is_replaced": original}, proposal=proposal
+        )
+
+    def judge(self, targets: dict[str, DeviceTarget], input_ids: Tensor) -> dict[str, DeviceTarget]:
+        positions, original_ids = targets["is_replaced"]
+        is_replaced = (input_ids.flatten()[positions] != original_ids).long()
+        return {"is_replaced": DeviceTarget(positions, is_replaced)}
+
+    def build_head(self, config: PreTrainedConfig, table_width: int, vocabulary: Vocabulary) -> Head:
+        return DetectionHead(config, "is_replaced")
+
+    def chance(self, statistics: TextStatistics) -> dict[str, float]:
+        return {"ln 2": log(2)}

@@ -1,0 +1,153 @@
+"""Examples as flat arrays: arranged pieces of text, then framed sequences, for a whole micro-batch at once.
+
+Dimensions, here and everywhere: B examples or rows, L positions of a row, T tokens of a micro-batch, P passages, N targets, D hidden, V vocabulary, C classes.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from corpora import Corpus, Vocabulary
+from corpora.passages import Passages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The passages that B examples start from, and all that they were selected from (for a second text from elsewhere)."""
+
+    corpus: Corpus
+    pool: Passages  # every passage that the objective can use, in the order of the corpus
+    indices: np.ndarray  # (B,) places in the pool
+    max_tokens: int  # room for the text of one example, its special tokens not counted
+
+    @property
+    def passages(self) -> Passages:
+        return self.pool.select(self.indices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """N runs of the store's tokens in the order in which they will be read; `rows` never decreases."""
+
+    starts: np.ndarray  # (N,) first token in the store
+    ends: np.ndarray  # (N,)
+    rows: np.ndarray  # (N,) which example
+    segments: np.ndarray  # (N,) 0 or 1, never decreasing within an example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrangement:
+    """What an objective made of its passages, and what it asks of each example as a whole: target name -> values (B,)."""
+
+    pieces: Pieces
+    targets: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """N questions with a known answer: which token to ask at, and the answer. The name that it goes by says what 1 means."""
+
+    positions: np.ndarray  # (N,) int64, ascending, into the T tokens
+    values: np.ndarray  # (N,) int64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """N hidden tokens for which a generator is asked to propose replacements; `uniforms` are all the chance that it may use."""
+
+    positions: np.ndarray  # (N,) int64, ascending
+    original_ids: np.ndarray  # (N,) int64
+    uniforms: np.ndarray  # (N,) float32 in [0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """B framed examples, one after another. Arrays are (T,) but for `offsets`; none is ever changed in place."""
+
+    token_ids: np.ndarray  # int64
+    offsets: np.ndarray  # (B + 1,) int64
+    segments: np.ndarray  # int64, the token type
+    is_special: np.ndarray  # bool, [CLS] and [SEP]
+    is_word_start: np.ndarray  # bool
+    is_free: np.ndarray  # bool: ordinary tokens that no objective has taken yet
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:  # (B,)
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> np.ndarray:  # (T,)
+        return np.repeat(np.arange(self.num_examples), self.lengths)
+
+    @property
+    def places(self) -> np.ndarray:  # (T,) within the example
+        return np.arange(len(self.token_ids)) - np.repeat(self.offsets[:-1], self.lengths)
+
+    def with_tokens(self, positions: np.ndarray, token_ids: np.ndarray) -> "Sequences":
+        """Return a copy with other ids at `positions`, which then are no longer free."""
+        changed, free = self.token_ids.copy(), self.is_free.copy()
+        changed[positions] = token_ids
+        free[positions] = False
+        return replace(self, token_ids=changed, is_free=free)
+
+
+def in_order(selection: Selection) -> Pieces:
+    """Return each passage as it stands in the text: one piece, one segment."""
+    passages = selection.passages
+    rows = np.arange(len(passages))
+    return Pieces(starts=passages.starts, ends=passages.ends, rows=rows, segments=np.zeros_like(rows))
+
+
+def sentences_of(selection: Selection) -> Pieces:
+    """Return each passage sentence by sentence, in order, one segment."""
+    passages = selection.passages
+    counts = passages.num_sentences
+    rows = np.repeat(np.arange(len(passages)), counts)
+    sentences = expand_ranges(passages.first_sentences, counts)
+    offsets = np.asarray(selection.corpus.sentence_offsets)
+    return Pieces(starts=offsets[sentences], ends=offsets[sentences + 1], rows=rows, segments=np.zeros_like(rows))
+
+
+def expand_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return starts[0], starts[0] + 1, ... (lengths[0] of them), then the same for starts[1], and so on."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+
+
+def frame(corpus: Corpus, pieces: Pieces, num_examples: int, vocabulary: Vocabulary) -> Sequences:
+    """Read the pieces and put special tokens around them: [CLS] A [SEP], or [CLS] A [SEP] B [SEP] (RoBERTa: two separators between A and B)."""
+    lengths = pieces.ends - pieces.starts
+    room = np.bincount(pieces.rows, lengths, num_examples).astype(np.int64)
+    has_second = np.zeros(num_examples, dtype=np.int64)
+    has_second[pieces.rows[pieces.segments == 1]] = 1
+    offsets = np.zeros(num_examples + 1, dtype=np.int64)
+    np.cumsum(room + 2 + has_second * vocabulary.num_separators, out=offsets[1:])
+
+    before = np.cumsum(lengths) - lengths  # tokens of the pieces before, then of those before in the same example
+    before -= (np.cumsum(room) - room)[pieces.rows]
+    source = expand_ranges(pieces.starts, lengths)
+    place = expand_ranges(offsets[pieces.rows] + 1 + pieces.segments * vocabulary.num_separators + before, lengths)
+
+    total = int(offsets[-1])
+    token_ids = np.full(total, vocabulary.sep_id, dtype=np.int64)
+    token_ids[offsets[:-1]] = vocabulary.cls_id
+    token_ids[place] = corpus.token_ids[source]
+    segments = np.zeros(total, dtype=np.int64)
+    segments[place] = np.repeat(pieces.segments, lengths)
+    segments[offsets[1:] - 1] = has_second
+    is_special = np.ones(total, dtype=bool)
+    is_special[place] = False
+    is_word_start = np.zeros(total, dtype=bool)
+    is_word_start[place] = corpus.gather_word_starts(source)
+    return Sequences(
+        token_ids=token_ids,
+        offsets=offsets,
+        segments=segments,
+        is_special=is_special,
+        is_word_start=is_word_start,
+        is_free=~is_special,
+    )

@@ -1,0 +1,1 @@
+"""Training: the stream, the model, the loop, checkpoints and export."""

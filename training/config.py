@@ -1,0 +1,264 @@
+"""Everything that a run can be told, in one place."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from corpora import CorpusSettings, TextSource
+from corpora.errors import UserError
+
+from .schedule import SCHEDULES
+
+if TYPE_CHECKING:  # objectives, generators and encoders import torch, which takes seconds: only where they are needed
+    from generators import Generator
+    from objectives import Objective
+
+HARMLESS = frozenset(
+    {"log_every", "eval_every", "save_every", "keep", "workers", "trackers", "cache", "threads", "resume"}
+)
+GROUPS = {  # the first setting of each group -> its title
+    "objective": "What is learned, by what, from what",
+    "documents": "How the text is read",
+    "max_length": "Size and optimisation",
+    "mixed_precision": "Device",
+    "log_every": "Housekeeping",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run: what it reads, what it learns, how long, and where it goes."""
+
+    objective: str | dict[str, Any] = "mlm"
+    """What to learn: mlm, rtd, nsp, sentence_shuffle, several on one input with a plus (mlm+nsp), options after a colon
+    (rtd:mask_rate=0.25,weight=10), or a dotted path to a class of your own."""
+    corpus: str = "builtin"
+    """Text to learn from: a file, a folder, a glob, the name of a `datasets` dataset, or `builtin`, the prose of the
+    documentation strings on this machine."""
+    out: str = ""
+    """Folder for the trained encoder, its checkpoints and its log, empty or absent; by default runs/ and the names of
+    the objectives: runs/rtd, runs/mlm+nsp."""
+    encoder: str = "tiny"
+    """tiny (4 layers, width 128), mini, small (12, 256) or base; bert-tiny, electra-small, roberta-base,
+    modernbert-mini, deberta-v2-tiny, ...; or a `transformers` folder, to go on with its pretraining."""
+    generator: str | dict[str, Any] = "masked_lm"
+    """Where replaced tokens come from, for objectives that need it: masked_lm (joint; options width_rate=0.25,
+    depth_rate, temperature, sharing=none|hard|gdes), uniform, unigram."""
+
+    documents: str = "blank_line"
+    """How plain text is cut into documents: at a blank_line, one per file, or one per line."""
+    text_column: str = "text"
+    """Where the text stands in JSON lines, Parquet and `datasets`."""
+    errors: str = "strict"
+    """What to do with bytes that are not UTF-8: strict stops, replace goes on."""
+    tokenizer: str | None = None
+    """A `transformers` folder or name to load the tokenizer from; without it one is trained on the corpus (or taken
+    from the encoder's folder)."""
+    tokenizer_kind: str = "wordpiece"
+    """What kind of tokenizer to train: wordpiece (BERT), bpe (RoBERTa), unigram (ALBERT, XLM-R)."""
+    vocab_size: int = 8192
+    """Tokens of a trained tokenizer, special ones counted."""
+    lowercase: bool = False
+    """Whether a trained tokenizer lowers case and strips accents."""
+    segmenter: str = "rules"
+    """How sentences are found: rules, or punkt trained on the corpus (needs the punkt extra)."""
+    language: str = "en"
+    """The language whose abbreviations the rules know."""
+    held_out_rate: float = 0.02
+    """The share of documents kept for evaluation."""
+    cache: str | None = None
+    """Folder for prepared corpora; by default $PRETEXT_CACHE, or ~/.cache/pretext."""
+
+    max_length: int = 128
+    """Tokens of a row, [CLS] and [SEP] counted (BERT: 128 for most of its training)."""
+    batch_size: int = 64
+    """Examples of an optimizer step, over all devices (BERT: 256)."""
+    micro_batch_size: int = 32
+    """Examples of one forward pass; a step's micro-batches are dealt out to the devices, and how many there are changes
+    nothing that is learned."""
+    max_steps: int = 10_000
+    """Optimizer steps of the whole run."""
+    max_minutes: float | None = None
+    """Instead of max_steps: about how long to train; the number of steps is set from a short measurement at the start,
+    then fixed."""
+    learning_rate: float | None = None
+    """Peak learning rate; by default .384 / hidden width, which is .003 at 128 and .0005 at 768 (BERT-base: 1e-4,
+    ELECTRA-small: 5e-4)."""
+    schedule: str = "linear"
+    """After the warm-up: linear or cosine decay to zero, or constant_then_decay (the last tenth decays)."""
+    warmup_rate: float = 0.05
+    """The share of the steps over which the learning rate rises (BERT: .01, ELECTRA: .01)."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay; biases and norms have none."""
+    adam_beta1: float = 0.9
+    """AdamW's first momentum (BERT, RoBERTa and ELECTRA: .9)."""
+    adam_beta2: float = 0.98
+    """AdamW's second momentum (BERT: .999, RoBERTa: .98)."""
+    adam_epsilon: float = 1e-6
+    """AdamW's epsilon (BERT and RoBERTa: 1e-6)."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm (BERT: 1)."""
+    dropout: float = 0.0
+    """Dropout of a new encoder and its generator (BERT: .1; 0 learns more where the text is seen once)."""
+    init_range: str = "width"
+    """How a new encoder's weights start: width, normal of 1 / sqrt(hidden width), or stock, of .02, with which narrow
+    encoders learn nothing in minutes."""
+    seed: int = 0
+    """Fixes everything that chance decides."""
+
+    mixed_precision: str = "auto"
+    """no (float32), bf16, or auto: bf16 where the processor computes in it."""
+    attention: str = "auto"
+    """The attention implementation of `transformers`: eager, sdpa, or auto (eager on a CPU for rows under 512, else
+    sdpa)."""
+    threads: int | None = None
+    """CPU threads of each process; by default the cores divided by the processes of this machine."""
+    workers: int = 0
+    """Processes that build batches; 0 builds them in the main one, which is almost always fast enough."""
+
+    log_every: int = 50
+    """Steps between log lines."""
+    eval_every: int = 500
+    """Steps between evaluations on the held-out documents; there is one at the end in any case."""
+    eval_examples: int = 512
+    """How many held-out examples an evaluation reads."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints that are kept, at least 2."""
+    trackers: tuple[str, ...] = ()
+    """Trackers of accelerate to log to besides metrics.jsonl: tensorboard, wandb, trackio, ..."""
+    resume: str | None = None
+    """The folder of a run to go on with; its own settings are used, and others given beside it must not contradict
+    them."""
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            object.__setattr__(self, "out", f"runs/{_join_names(self.objective)}")
+
+    def build_objectives(self) -> "tuple[Objective, ...]":
+        """Make the objectives; UserError where the specification is wrong."""
+        from objectives import build_objectives
+
+        return build_objectives(self.objective)
+
+    def build_generator(self) -> "Generator":
+        """Make the generator's options; UserError where the specification is wrong."""
+        from generators import GENERATORS
+        from objectives.spec import build_plugin, parse_spec
+
+        parsed = parse_spec(self.generator)
+        if len(parsed) != 1:
+            raise UserError(f"one generator is needed, found {len(parsed)} in '{self.generator}'")
+        ((name, options),) = parsed.items()
+        return build_plugin("generator", name, options, GENERATORS)
+
+    def corpus_settings(self) -> CorpusSettings:
+        """Return what the preparation of the corpus depends on."""
+        source = TextSource(
+            location=self.corpus, documents=self.documents, text_column=self.text_column, errors=self.errors
+        )
+        return CorpusSettings(
+            source=source,
+            tokenizer=self.tokenizer,
+            tokenizer_kind=self.tokenizer_kind,
+            vocab_size=self.vocab_size,
+            lowercase=self.lowercase,
+            segmenter=self.segmenter,
+            language=self.language,
+            held_out_rate=self.held_out_rate,
+        )
+
+    def problems(self) -> list[str]:
+        """Return everything that is wrong with the settings, one line each, before anything slow is done."""
+        return [*self._problems_of_names(), *self._problems_of_values()]
+
+    def _problems_of_names(self) -> list[str]:
+        from generators import GENERATORS, Generator
+        from objectives import OBJECTIVES, Objective
+        from objectives.spec import find_problems
+
+        from .encoders import check_encoder
+
+        found = find_problems("objective", self.objective, OBJECTIVES, Objective)
+        if not found:  # each is well-formed by itself; do they go together?
+            found += _message_of(self.build_objectives)
+        wrong = find_problems("generator", self.generator, GENERATORS, Generator)
+        found += wrong or _message_of(self.build_generator)
+        return found + _message_of(lambda: check_encoder(self.encoder))
+
+    def _problems_of_values(self) -> list[str]:
+        found = [f"--{name} is empty" for name in ("corpus", "text_column") if not getattr(self, name).strip()]
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                found.append(f"--{name} is '{getattr(self, name)}'; it must be one of {', '.join(allowed)}")
+        for name, low in _AT_LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value < math.inf:
+                finite = "finite and " if value == math.inf else ""
+                found.append(f"--{name} is {value}; it must be {finite}at least {low}")
+        if self.seed > _LARGEST_SEED:
+            found.append(f"--seed is {self.seed}; it must be at most {_LARGEST_SEED}")
+        for name in ("held_out_rate", "warmup_rate", "dropout", "adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                found.append(f"--{name} is {getattr(self, name)}; it must be in [0, 1)")
+        for name in ("learning_rate", "max_minutes", "max_grad_norm", "adam_epsilon"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                found.append(f"--{name} is {value}; it must be above 0")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for JSON and YAML."""
+        return {**dataclasses.asdict(self), "trackers": list(self.trackers)}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "Config":
+        """Make a configuration from what `as_dict` gave."""
+        return cls(**{**settings, "trackers": tuple(settings.get("trackers", ()))})
+
+
+def _join_names(spec: str | Mapping[str, Any]) -> str:
+    """Return rtd+nsp of `rtd:mask_rate=0.25+nsp`, and of a dotted path its last part."""
+    parts = spec.split("+") if isinstance(spec, str) else list(spec)
+    return "+".join(str(part).partition(":")[0].strip().rpartition(".")[2] for part in parts)
+
+
+def _message_of(check: Callable[[], object]) -> list[str]:
+    """Return what a check complains about, if it does."""
+    try:
+        check()
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+_LARGEST_SEED = 2**63 - 1
+CHOICES = {
+    "documents": ("blank_line", "file", "line"),
+    "errors": ("strict", "replace"),
+    "tokenizer_kind": ("wordpiece", "bpe", "unigram"),
+    "segmenter": ("rules", "punkt"),
+    "schedule": tuple(SCHEDULES),
+    "init_range": ("width", "stock"),
+    "mixed_precision": ("auto", "no", "bf16"),
+    "attention": ("auto", "eager", "sdpa"),
+}
+_AT_LEAST = {
+    "vocab_size": 100,
+    "max_length": 8,
+    "batch_size": 1,
+    "micro_batch_size": 1,
+    "max_steps": 1,
+    "threads": 1,
+    "workers": 0,
+    "seed": 0,
+    "log_every": 1,
+    "eval_every": 1,
+    "eval_examples": 1,
+    "save_every": 1,
+    "keep": 2,
+    "weight_decay": 0,
+}

@@ -1,0 +1,247 @@
+"""The main job: from a configuration to a trained, exported encoder."""
+
+import math
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corpora.errors import TrainingError, UserError
+from objectives.batch import Batch
+from objectives.draws import hash_fields
+
+from .config import Config
+from .evaluate import evaluate
+from .log import Log
+from .progress import finish_run, load_progress, open_folder, save_progress
+from .schedule import learning_rate_at
+from .setup import Run, build_run, describe_run, make_accelerator, write_json
+from .stream import micro_batch_examples, numbers_of
+
+_CALIBRATION_STEPS = 12
+
+
+class Stopped(UserError):
+    """A signal asked the run to stop, and it has saved what it has."""
+
+
+def pretrain(config: Config) -> Path:
+    """Train as configured, or go on where a run was stopped; return the folder with the exported encoder."""
+    accelerator = make_accelerator(config)
+    folder = Path(config.resume or config.out)
+    with open_folder(folder, config, accelerator):
+        run = build_run(config, accelerator, folder)
+        load_progress(run)
+        if config.max_minutes is not None and config.resume is None:
+            run.max_steps = calibrate(run, config.max_minutes)
+        elif accelerator.num_processes > 1:
+            warm_up(run)
+        record = describe_run(run)
+        if accelerator.is_main_process:
+            write_json(folder / "run.json", record)
+        log = Log(folder, accelerator, run.chance, run.max_steps)
+        log.rewind(run.step)
+        if config.trackers:
+            accelerator.init_trackers("pretext", {key: str(value) for key, value in config.as_dict().items()})
+        try:
+            train(run, log)
+        finally:
+            log.close()
+        finish_run(run, record)
+        if config.trackers:
+            accelerator.end_training()
+    return folder
+
+
+def train(run: Run, log: Log) -> None:
+    """Take the steps that are left, with evaluations, log lines and checkpoints on the way."""
+    config, last = run.config, run.max_steps
+    signals = Signals()
+    log.start(run.step)
+    started, first_step = time.monotonic(), run.step
+    with signals:
+        for batches in batches_by_step(run, run.step, last):
+            before = time.monotonic()
+            row = take_step(run, batches, signals.received)
+            run.seconds += time.monotonic() - before
+            log.advance()
+            if run.step == 1 or run.step % config.log_every == 0 or run.step == last:
+                left = (time.monotonic() - started) / (run.step - first_step) * (last - run.step)
+                log.write(read_window(run, row), left)
+            if run.step % config.eval_every == 0 or run.step == last:
+                report(run, log)
+            stop = int(row["signal"])
+            if run.step % config.save_every == 0 or run.step == last or stop:
+                save_progress(run)
+            if stop and run.step < last:
+                error = Stopped(f"stopped by {signal.Signals(stop).name} after step {run.step:,} of {last:,}, which is saved; go on with: python pretrain.py --resume {run.folder}")
+                error.exit_code = 128 + stop
+                raise error
+
+
+def report(run: Run, log: Log) -> None:
+    """Evaluate on the held-out text and log it."""
+    figures = evaluate(run)
+    if figures:
+        losses = {name: each.pop("loss") for name, each in figures.items()}
+        log.write({"step": run.step, "tokens": run.tokens, "split": "held_out", "losses": losses, "metrics": figures})
+
+
+def take_step(run: Run, batches: list[tuple[int, Batch]], received: int) -> dict[str, Any]:
+    """Take one optimizer step over this process's share of the micro-batches; return its figures."""
+    names = list(run.model.weights)
+    local = [[*run.model.count_targets(batch).values(), int(batch.attention_mask.sum())] for _, batch in batches]
+    *counts, tokens, stop = reduce_sums(run, [*map(float, map(sum, zip(*local, strict=True))), float(received)])
+    rate = learning_rate_at(
+        run.step,
+        peak=run.peak,
+        schedule=run.config.schedule,
+        warmup_rate=run.config.warmup_rate,
+        max_steps=run.max_steps,
+    )
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    totals = reduce_sums(run, accumulate(run, batches, dict(zip(names, counts, strict=True))))
+    norm = float(torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm))
+    check_finite(run, dict(zip(names, totals, strict=True)), norm, [number for number, _ in batches])
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+
+    run.step += 1
+    run.tokens += int(tokens)
+    for name, total, count in zip(names, totals, counts, strict=True):
+        window = run.window.setdefault(name, [0.0, 0.0])
+        window[0] += total
+        window[1] += count
+    number = (received or int(signal.SIGTERM)) if stop else 0  # another process may have got the signal
+    return {"learning_rate": rate, "gradient_norm": norm, "signal": number}
+
+
+def accumulate(run: Run, batches: list[tuple[int, Batch]], counts: dict[str, float]) -> list[float]:
+    """Add up the gradients of this process's micro-batches; return the sum of each loss over them.
+
+    Each loss is its sum divided by `counts`, the number of its targets in the whole step, over all micro-batches and processes: how a step is cut up
+    changes nothing. Data-parallel training averages over processes, hence the factor.
+    """
+    accelerator, weights = run.accelerator, run.model.weights
+    sums = torch.zeros(len(weights), dtype=torch.float64, device=accelerator.device)
+    for place, (number, batch) in enumerate(batches):
+        torch.manual_seed(hash_fields(run.config.seed, "dropout", number) & 0xFFFFFFFF)
+        is_last = place == len(batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(run.wrapped):
+            losses = run.wrapped(batch.to(accelerator.device))
+            parts = [weights[name] * losses[name].total / max(counts[name], 1) for name in weights]
+            accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
+        sums += torch.stack([losses[name].total.detach().double() for name in weights])
+    return sums.tolist()
+
+
+def reduce_sums(run: Run, values: list[float]) -> list[float]:
+    """Add numbers up over all processes."""
+    if run.accelerator.num_processes == 1:
+        return values
+    return run.accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=run.accelerator.device)).tolist()
+
+
+def check_finite(run: Run, totals: dict[str, float], norm: float, numbers: list[int]) -> None:
+    """Raise a TrainingError, before the weights are touched, where a loss or the gradient is not finite."""
+    bad = [name for name, total in totals.items() if not math.isfinite(total)]
+    if not bad and math.isfinite(norm):
+        return
+    per_step = run.train.per_step
+    examples = [
+        int(example)
+        for number in numbers
+        for example in micro_batch_examples(*divmod(number, per_step), batch_size=run.config.batch_size, micro_batch_size=run.config.micro_batch_size)
+    ]
+    what = f"the loss of {', '.join(bad)}" if bad else "the gradient"
+    raise TrainingError(
+        f"{what} is not finite at step {run.step + 1:,} (examples {examples[0]:,} to {examples[-1]:,} of the stream on this process); the weights are those of step {run.step:,}. "
+        f"Try a --learning_rate below {run.peak:g} or --mixed_precision no"
+    )
+
+
+def batches_by_step(run: Run, first: int, last: int) -> Iterator[list[tuple[int, Batch]]]:
+    """Yield for each step this process's micro-batches with their numbers."""
+    rank, world, per_step = run.accelerator.process_index, run.accelerator.num_processes, run.train.per_step
+    numbers = list(numbers_of(rank, world, per_step, first, last)) if run.config.workers else None
+    if numbers is None:
+        for step in range(first, last):
+            yield [(number, run.train[number]) for number in numbers_of(rank, world, per_step, step, step + 1)]
+        return
+    loader = torch.utils.data.DataLoader(run.train, batch_size=None, sampler=numbers, num_workers=run.config.workers)
+    built = zip(numbers, loader, strict=True)
+    for step in range(first, last):
+        yield [next(built) for _ in numbers_of(rank, world, per_step, step, step + 1)]
+
+
+def calibrate(run: Run, minutes: float) -> int:
+    """Return how many steps fit into `minutes`, from the time of a few that leave no trace."""
+    times = []
+    for batches in batches_by_step(run, 0, _CALIBRATION_STEPS):
+        before = time.monotonic()
+        _pass_through(run, batches)
+        times.append(time.monotonic() - before)
+    steps = max(1, int(minutes * 60 / statistics.median(times[2:])))
+    return int(reduce_sums(run, [steps / run.accelerator.num_processes])[0])
+
+
+def warm_up(run: Run) -> None:
+    """Go forward and back once without learning: data-parallel training orders its sums anew after the first pass of a process's life."""
+    for batches in batches_by_step(run, run.step, run.step + 1):
+        _pass_through(run, batches)
+
+
+def _pass_through(run: Run, batches: list[tuple[int, Batch]]) -> None:
+    for number, batch in batches:
+        torch.manual_seed(number)
+        losses = run.wrapped(batch.to(run.accelerator.device))
+        total: Tensor = sum((loss.total for loss in losses.values()), torch.zeros((), device=run.accelerator.device))
+        run.accelerator.backward(total)
+    run.optimizer.zero_grad(set_to_none=True)
+
+
+def read_window(run: Run, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of the log for the steps since the last one, and begin anew."""
+    losses = {name: total / max(count, 1) for name, (total, count) in run.window.items()}
+    run.window.clear()
+    return {
+        "step": run.step,
+        "tokens": run.tokens,
+        "split": "train",
+        "losses": losses,
+        "learning_rate": row["learning_rate"],
+        "gradient_norm": row["gradient_norm"],
+        "tokens_per_second": run.tokens / max(run.seconds, 1e-9),
+    }
+
+
+class Signals:
+    """Remembers SIGTERM and SIGINT while training, so that a step is finished and saved first; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _: object) -> None:
+        if self.received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.received = number
+        print("\nstopping after this step; once more to stop at once", file=sys.stderr)
