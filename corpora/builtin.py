@@ -17,19 +17,18 @@ from .errors import CorpusError
 
 BUILTIN_VERSION = 1  # raise it when the same packages would give another text
 
-# The project's requirements and theirs, as distribution: package; what only the developers' tools bring is left out.
-PACKAGES = {
-    name: package
-    for name, _, package in (
-        entry.partition("=")
-        for entry in (
-            "numpy=numpy networkx=networkx pandas=pandas matplotlib=matplotlib torch=torch transformers=transformers"
-            " sympy=sympy datasets=datasets accelerate=accelerate huggingface_hub=huggingface_hub fsspec=fsspec"
-            " jsonargparse=jsonargparse pyarrow=pyarrow tokenizers=tokenizers safetensors=safetensors filelock=filelock tqdm=tqdm PyYAML=yaml"
-            " Jinja2=jinja2 packaging=packaging dill=dill pillow=PIL python-dateutil=dateutil pyparsing=pyparsing"
-            " contourpy=contourpy fonttools=fontTools cycler=cycler psutil=psutil mpmath=mpmath httpx=httpx"
-        ).split()
-    )
+# The project's requirements and theirs; what only the developers' tools bring is left out.
+DISTRIBUTIONS = (
+    "numpy networkx pandas matplotlib torch transformers sympy datasets accelerate huggingface_hub fsspec jsonargparse"
+    " pyarrow tokenizers safetensors filelock tqdm PyYAML Jinja2 packaging dill pillow python-dateutil pyparsing"
+    " contourpy fonttools cycler psutil mpmath httpx"
+).split()
+IMPORT_NAMES = {
+    "PyYAML": "yaml",
+    "Jinja2": "jinja2",
+    "pillow": "PIL",
+    "python-dateutil": "dateutil",
+    "fonttools": "fontTools",
 }
 SKIPPED_FOLDERS = frozenset(
     "test tests testing idle_test site-packages dist-packages lib2to3 __pycache__ _vendor vendor externals".split()
@@ -65,8 +64,8 @@ def gather_documents() -> tuple[str, ...]:
 def fingerprint_builtin() -> dict[str, str]:
     """What decides the built-in text: the versions of Python, of the packages, and of the cleaning."""
     versions = {"builtin": str(BUILTIN_VERSION), "python": sys.version.split()[0]}
-    for distribution, package in PACKAGES.items():
-        if find_package(package):
+    for distribution in DISTRIBUTIONS:
+        if find_package(distribution):
             try:
                 versions[distribution] = metadata.version(distribution)
             except metadata.PackageNotFoundError:
@@ -74,22 +73,22 @@ def fingerprint_builtin() -> dict[str, str]:
     return versions
 
 
-def find_package(package: str) -> Path | None:
-    """The folder of a top-level package; found, not imported."""
-    spec = util.find_spec(package)
+def find_package(distribution: str) -> Path | None:
+    """The folder of a distribution's package; found, not imported."""
+    spec = util.find_spec(IMPORT_NAMES.get(distribution, distribution))
     return Path(spec.origin).parent if spec and spec.origin and spec.origin.endswith("__init__.py") else None
 
 
 def list_modules() -> list[str]:
     """The files worth parsing: the standard library first, then package by package, sorted by name."""
     roots = [Path(sysconfig.get_path("stdlib"))]
-    roots += [folder for package in PACKAGES.values() if (folder := find_package(package))]
+    roots += [folder for name in DISTRIBUTIONS if (folder := find_package(name))]
     files = []
     for root in roots:
-        for folder, folders, names in os.walk(root):
+        for parent, folders, names in os.walk(root):
             folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith("."))
-            paths = [os.path.join(folder, name) for name in sorted(names) if name.endswith(".py")]
-            files += [path for path in paths if not SKIPPED_FILES.match(os.path.basename(path))]
+            modules = sorted(name for name in names if name.endswith(".py") and not SKIPPED_FILES.match(name))
+            files += [os.path.join(parent, name) for name in modules]
     return files
 
 
@@ -129,5 +128,10 @@ def drop_repeated(paragraph: docstrings.Paragraph, seen: set[str]) -> docstrings
 
 def key_of(sentence: str) -> str:
     """A sentence without its names and numbers: one template filled in for many classes counts as a repetition."""
-    words = (re.sub(r"[^\w]", "", word) for word in sentence.split())
-    return " ".join("#" if re.search(r"[\d_]|.[A-Z]", word) else word.lower() for word in words)
+    return " ".join(map(key_of_word, sentence.split()))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def key_of_word(word: str) -> str:
+    word = re.sub(r"\W", "", word)
+    return "#" if re.search(r"[\d_]|.[A-Z]", word) else word.lower()

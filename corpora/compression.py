@@ -64,14 +64,13 @@ def find_compression(head: bytes, path: Path) -> str | None:
 
 
 def decompress(file: pa.NativeFile, compression: str, path: Path) -> Iterator[bytes]:
-    # pyarrow, since it tells an unfinished frame; `datasets`, fsspec and python-zstandard return what there is, silently
+    # pyarrow notices an unfinished frame; `datasets`, fsspec and python-zstandard return what there is, silently
     allowed = EXPANSION_GRACE + MAX_EXPANSION * os.fstat(file.fileno()).st_size
     produced = 0
     with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), compression) as stream:
         while block := read_or_explain(stream, path):
             produced += len(block)
             if produced > allowed:
-                raise CorpusError(
-                    f"{path} grows more than {MAX_EXPANSION} times; if that is meant, decompress it beforehand"
-                )
+                what = f"grows more than {MAX_EXPANSION} times"
+                raise CorpusError(f"{path} {what}; if that is meant, decompress it beforehand")
             yield block

@@ -51,7 +51,7 @@ HEADING = re.compile(r"#{1,6}\s")
 
 
 def read_docstrings(source: str) -> list[str]:
-    """The documentation strings of a module, its classes and its functions, in the file's order, without those of tests."""
+    """The documentation strings of a module, its classes and its functions, in order, without those of tests."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's code
         pending: list[ast.AST] = [ast.parse(source)]
@@ -89,7 +89,7 @@ def clean_docstring(text: str) -> list[Paragraph]:
 
 
 def gather_blocks(lines: list[str]) -> Iterator[str]:
-    """The paragraphs and list items at the outer level, each on one line; what is indented is code or belongs to a list."""
+    """The paragraphs and items at the outer level, each on one line; what is indented is code or belongs to a list."""
     position = 0
     while position < len(lines):
         line = lines[position]
@@ -212,12 +212,7 @@ def dedent(lines: list[str]) -> list[str]:
 
 
 MARKUP: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
-    (
-        re.compile(
-            r"(?:^|(?<=[.!?] ))\**(?:Note|NOTE|Warning|WARNING|Important|IMPORTANT|Tip|Caution)\**:\**\s+(?=[A-Z])"
-        ),
-        "",
-    ),
+    (re.compile(r"(?:^|(?<=[.!?] ))\**(?:Note|NOTE|Warning|WARNING|Important|Tip|Caution)\**:\**\s+(?=[A-Z])"), ""),
     (re.compile(r"!\[[^\]]*\]\([^)]*\)"), ""),
     (re.compile(r":[a-zA-Z][\w:.+-]*:`([^`<]*?)\s*(?:<[^>`]*>)?`"), lambda match: last_name(match[1])),
     (re.compile(r"`([^`<]+?)\s*<[^>`]*>`_{0,2}"), r"\1"),
@@ -270,7 +265,9 @@ UNWANTED = (
     *("copyright", "license ", "licensed ", "rights reserved", "without warrant", "permission is"),
     *("doctest", "arxiv", "see also "),
 )
-PLAIN_WORD = re.compile(r"[(\"']*(?:[A-Za-z][a-z]*|[A-Z]{2,6}s?|\d+)(?:['\u2019-][A-Za-z]+)*[.,;:!?)\"']*$")
+PLAIN_WORD = re.compile(
+    r"[(\"']*(?:[A-Za-z][a-z]*|[A-Z]{2,6}s?|\d+)(?:['\u2019-][A-Za-z]+)*(?:[.,;:!?]?[)\"']+)?[.,;:!?]?$"
+)
 ONE_LETTER = re.compile(r"\W*[b-zB-HJ-Z]\W*$")
 START = re.compile(
     r"[\"'(]?[A-Z][A-Za-z'-]*,? |[\"'(]?[A-Z][\w.'-]* (?:is|are|has|can|will|does|may|was|must|should)\b"
@@ -300,8 +297,12 @@ def reads_as_prose(sentence: str) -> bool:
 
 def is_wordy(source: str) -> bool:
     """Whether enough of a file lies between triple quotes to be worth parsing, which is what takes the time."""
-    num_words = sum(len(text.split()) for text in source.replace("'''", '"""').split('"""')[1::2])
-    return num_words * 1000 >= MIN_WORDS_PER_KILOBYTE * len(source)
+    quoted = source.replace("'''", '"""').split('"""')[1::2]
+    if sum(map(len, quoted)) * 1000 < 3 * MIN_WORDS_PER_KILOBYTE * len(
+        source
+    ):  # cheaper than counting, and clear already
+        return False
+    return sum(len(text.split()) for text in quoted) * 1000 >= MIN_WORDS_PER_KILOBYTE * len(source)
 
 
 def read_module(path: str) -> list[Paragraph]:

@@ -19,7 +19,7 @@ FILE_SUFFIXES = (".txt", ".text", ".md", ".json", ".jsonl", ".ndjson", ".parquet
 
 
 def may_be_dataset(location: str) -> bool:
-    """Whether a location can be the name of a dataset ("name", "name:config", "name:config:split") or a folder with a config."""
+    """Whether a location can name a dataset: "name", "name:config", "name:config:split", or a folder with a config."""
     folder = location.split(":")[0]
     if ":" in location and Path(folder).expanduser().is_dir():
         return True

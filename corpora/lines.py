@@ -54,7 +54,7 @@ class Notes:
 
 
 def clean_text(text: str, where: Path | str, notes: Notes) -> str:
-    """CRLF becomes LF, a lone CR, VT or FF a space; U+FEFF goes, and so do other C0 controls and DEL, which are counted."""
+    """CRLF becomes LF, a lone CR, VT or FF a space; U+FEFF goes, as do other C0 controls and DEL, which are counted."""
     text, count = CONTROL.subn("", SPACE_CONTROL.sub(" ", text).replace("\r\n", "\n").replace("\ufeff", ""))
     notes.add("control", where, count)
     return text
@@ -163,9 +163,8 @@ def decode(decoder: codecs.IncrementalDecoder, block: bytes, final: bool, positi
         return decoder.decode(block, final)
     except UnicodeDecodeError as error:
         path, num_bytes, num_lines = position
-        where = (
-            f"{path}, line {num_lines + error.object[: error.start].count(b'\n') + 1}, byte {num_bytes + error.start}"
-        )
+        line = num_lines + error.object[: error.start].count(b"\n") + 1
+        where = f"{path}, line {line}, byte {num_bytes + error.start}"
         what = f"0x{error.object[error.start]:02x} is not UTF-8 ({error.reason})"
         raise CorpusError(f"{where}: {what}; convert the file, or go on with --errors replace") from error
 

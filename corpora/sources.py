@@ -31,9 +31,7 @@ PARQUET_MAGIC, ENCRYPTED_MAGIC = b"PAR1", b"PARE"
 class TextSource:
     """What to read, and how to take it apart."""
 
-    location: str = (
-        "builtin"  # or a file, a folder, a glob, a `datasets` name: "name", "name:config", "name:config:split"
-    )
+    location: str = "builtin"  # or a file, a folder, a glob, or a dataset: "name", "name:config", "name:config:split"
     documents: str = "blank_line"  # where plain text is cut: "blank_line", "file" or "line"
     text_column: str = "text"  # the key or column that holds a document, in JSON lines, Parquet and `datasets`
     errors: str = "strict"  # "strict" or "replace": what to do with bytes that are not UTF-8
@@ -98,8 +96,7 @@ def read_documents(source: TextSource) -> Iterator[str]:
     """The documents of a source in a fixed order; lines in one are separated by "\\n", and none is blank.
 
     Memory does not grow with the corpus: lines and documents beyond a million and ten million characters are cut. What
-    had to be repaired is said on standard error at the end. Raises CorpusError where text cannot be read, or where there
-    is none.
+    had to be repaired is said on standard error at the end. Raises CorpusError where text cannot be read or is missing.
     """
     if source.location == "builtin":
         yield from builtin.read_builtin_prose()

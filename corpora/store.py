@@ -10,7 +10,7 @@ import shutil
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
@@ -53,6 +53,10 @@ _NOT_IN_THE_KEY = {
     "errors.py",
     "passages.py",
 }  # they change no stored byte
+# Read once, when it's loaded: what stands on the disk later isn't what this process runs.
+_CODE = [
+    path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in _NOT_IN_THE_KEY
+]
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # how tokenizers reports what the system said
 
 
@@ -170,12 +174,7 @@ def _make_key(settings: CorpusSettings, source_fingerprint: str, tokenizer: PreT
         facts |= {"tokenizer": loaded, "tokenizer_kind": None, "vocab_size": None, "lowercase": None}
     if settings.segmenter != "rules":
         facts["language"] = None
-    code = [
-        path.read_text("utf-8")
-        for path in sorted(Path(__file__).parent.glob("*.py"))
-        if path.name not in _NOT_IN_THE_KEY
-    ]
-    return _sum_json([FORMAT, tokenizers.__version__, code, facts])
+    return _sum_json([FORMAT, tokenizers.__version__, _CODE, facts])
 
 
 def _sum_json(value: Any) -> str:
@@ -379,7 +378,7 @@ class _Sample:
 
 
 def _spool(documents: Iterator[str], work: Path, sample: _Sample, progress: bool) -> tuple[np.ndarray, dict[str, int]]:
-    """Copy the documents into a file, as some sources are slow to read twice; return their hashes, (D, 2), and counts."""
+    """Copy the documents to a file, as some sources are slow to read twice; return their hashes (D, 2), and counts."""
     digests = bytearray()
     counts = {"bytes": 0, "characters": 0, "empty_documents": 0}
     with open(work / "text", "wb") as spool, tqdm(desc="reading", **_progress_style(progress)) as bar:
@@ -477,7 +476,7 @@ class _Batch:
     def is_full(self) -> bool:
         return len(self.sentences) >= _BATCH_SENTENCES or self._characters >= _BATCH_CHARACTERS
 
-    def write(self, encoder: SentenceEncoder, dtype: str, outputs: list[IO[bytes]]) -> int:
+    def write(self, encoder: SentenceEncoder, dtype: str, outputs: Sequence[IO[bytes]]) -> int:
         """Append to the files of records, tokens and starts; return how many sentences have a token."""
         ids, lengths, word_starts = encoder.encode(self.sentences)
         filled = lengths > 0
@@ -511,7 +510,7 @@ def _assemble(
     in_both = _find_shared(records, sizes, held_out)
     sentences_of = np.zeros(len(held_out), np.int64)
     frequencies = np.zeros((2, vocabulary.size), np.int64)  # in training, held out
-    offset, last_paragraph, dropped = 0, -1, 0
+    offset, dropped = 0, 0
     with ExitStack() as stack:
         tokens, starts = (stack.enter_context(open(work / name, "rb")) for name in ("tokens", "starts"))
         names = ("token_ids", "word_start_bits", "sentence_offsets", "paragraph_starts")
@@ -532,8 +531,7 @@ def _assemble(
                 frequencies[side] += np.bincount(ids[chosen], minlength=vocabulary.size)
             documents, num_sentences = np.unique(batch["document"], return_counts=True)
             sentences_of[documents] += num_sentences
-            is_start = np.diff(batch["paragraph"], prepend=last_paragraph) != 0
-            last_paragraph = batch["paragraph"][-1] if len(batch) else last_paragraph
+            is_start = np.diff(batch["paragraph"], prepend=-1) != 0  # a batch holds whole paragraphs
             out["token_ids"].write(ids.tobytes())
             out["sentence_offsets"].write((offset + np.cumsum(batch["length"])).astype("<i8").tobytes())
             out["paragraph_starts"].write(is_start.tobytes())

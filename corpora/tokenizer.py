@@ -1,6 +1,7 @@
 """Tokenizers: training one, loading one, what the rest must know of its vocabulary, and encoding sentences in bulk."""
 
 import json
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -44,11 +45,10 @@ def train_tokenizer(
         raise CorpusError("there is no text to train a tokenizer on")
     build = {"wordpiece": _train_wordpiece, "bpe": _train_bpe, "unigram": _train_unigram}[kind]
     backend = build(sample, vocab_size, lowercase)
-    cls_id, sep_id = (SPECIAL_TOKENS.index(token) for token in ("[CLS]", "[SEP]"))
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)],
+        special_tokens=[(token, SPECIAL_TOKENS.index(token)) for token in ("[CLS]", "[SEP]")],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -71,8 +71,8 @@ def _train_wordpiece(sample: list[str], vocab_size: int, lowercase: bool) -> Tok
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     # Left alone, the trainer numbers the letters inside words as a randomly seeded hash table yields them, and breaks
     # ties between merges by these numbers: each training gives another vocabulary. So both alphabets go to it in order,
-    # those inside words as if special. A sixteenth each: rare letters push out pieces (34 MB of Wikipedia are 2.6 % more
-    # tokens with an eighth).
+    # those inside words as if special. A sixteenth each: rare letters push out pieces (34 MB of Wikipedia are 2.6 %
+    # more tokens with an eighth).
     alphabet = _find_alphabet(sample, backend, limit=max(vocab_size // 16, min(100, (vocab_size - 5) // 2)))
     inside = [letter for letter in alphabet if len(backend.pre_tokenizer.pre_tokenize_str(f"a{letter}a")) == 1]
     trainer = trainers.WordPieceTrainer(
@@ -92,13 +92,13 @@ def _train_wordpiece(sample: list[str], vocab_size: int, lowercase: bool) -> Tok
 
 def _find_alphabet(sample: list[str], backend: Tokenizer, limit: int) -> list[str]:
     """Return the `limit` most frequent characters after normalisation, in the order of their code points."""
-    raw: Counter[str] = Counter()
-    for text in sample:
-        raw.update(text)
-    counter: Counter[str] = Counter()
-    for character, count in raw.items():
-        for letter in backend.normalizer.normalize_str(character):
-            counter[letter] += count
+    raw, counter = np.zeros(sys.maxunicode + 1, dtype=np.int64), Counter[str]()
+    for text in sample:  # five times as fast as a Counter of the text
+        points, counts = np.unique(np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32), return_counts=True)
+        raw[points] += counts
+    for point in np.flatnonzero(raw).tolist():
+        for letter in backend.normalizer.normalize_str(chr(point)):
+            counter[letter] += int(raw[point])
     letters = [letter for letter in counter if not letter.isspace()]
     return sorted(sorted(letters, key=lambda letter: (-counter[letter], letter))[:limit])
 

@@ -59,7 +59,7 @@ def find_problems(kind: str, spec: str | Mapping[str, Any], table: Mapping[str, 
     found = []
     for name, options in parsed.items():
         try:
-            plugin = _find_class(kind, name, table)
+            plugin: type = _find_class(kind, name, table)
         except UserError as error:
             found.append(str(error))
             continue
@@ -93,7 +93,7 @@ def _find_class(kind: str, name: str, table: Mapping[str, type[Plugin]]) -> type
         raise UserError(f"{kind} '{name}' can't be imported: {error}") from error
     if not isinstance(found, type) or not dataclasses.is_dataclass(found) or inspect.isabstract(found):
         raise UserError(f"{kind} '{name}' is not a dataclass that can be made; see the {kind}s here for what one is")
-    return found
+    return typing.cast(type[Plugin], found)
 
 
 def _make(what: str, plugin: type[Plugin], options: Mapping[str, Any]) -> tuple[Plugin | None, list[str]]:

@@ -261,6 +261,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is(tmp_path: Path) -> None:
     record_run(tmp_path)
     moved = tmp_path.rename(tmp_path.with_name("moved_run"))
     assert parse(["--resume", str(moved)]).out == str(moved)
+    assert parse(["--resume", str(moved), "--out", str(moved)]).out == str(moved)
     moved.rename(tmp_path)
 
 
@@ -283,7 +284,11 @@ def test_a_folder_that_holds_no_run_is_one_line(tmp_path: Path, record: str | No
 
 
 def test_a_run_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    assert problems_of("--resume", f"{tmp_path}/x") == [f"--resume {tmp_path}/x: there is no such folder"]
+    problem = f"--resume {tmp_path}/x: there is no such folder"
+    assert problems_of("--resume", f"{tmp_path}/x", "--keep", "x") == [
+        "--keep is 'x'; it must be a whole number",
+        problem,
+    ]
 
 
 def help_text(capsys: pytest.CaptureFixture[str]) -> str:

@@ -99,7 +99,24 @@ def test_punkt_learns_an_abbreviation_of_the_text() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["....x", '."', "!)", ". (", "A. ", ". ", "a \n", " ", "(", "Mr. Smith ", "a! :) ", "。", ".»", "x" * 50 + "."],
+    [
+        ".",
+        "!?",
+        "....x",
+        '."',
+        "!)",
+        ". (",
+        "A. ",
+        ". ",
+        "a \n",
+        " ",
+        "(",
+        "Mr. Smith ",
+        "a! :) ",
+        "。",
+        ".»",
+        "x" * 50 + ".",
+    ],
 )
 def test_time_is_linear_in_the_length_of_a_line(piece: str) -> None:
     def measure(length: int) -> float:

@@ -169,7 +169,7 @@ def test_an_encoder_that_has_forgotten_gives_the_same_ids(monkeypatch: pytest.Mo
 
 def test_saved_truncation_and_padding_do_not_touch_a_sentence() -> None:
     tokenizer = train("wordpiece")
-    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.backend_tokenizer.enable_truncation(1)
     tokenizer.backend_tokenizer.enable_padding(length=300)
     _, lengths, _ = encode_sentences(tokenizer, TEXT[:1])
     assert 20 < lengths[0] < 100

@@ -2,8 +2,6 @@
 
 import json
 import math
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import yaml
 
 from .curves import draw_curves
 from .export import EXPORT_RECORD, publish_files
+from .redact import redact_command, redact_settings, shorten_absolute_paths, shorten_path
 
 CARD, PICTURE = "README.md", "curves.png"
 
@@ -29,10 +28,6 @@ _LEVELS = {
     "ln 2": "yes and no alike",
     "base rate": "always the share of positives",
 }
-_SECRETS = frozenset({"token", "key", "apikey", "secret", "password", "passwd", "credential", "credentials"})
-_TEXT_SUFFIXES = (".txt", ".gz", ".zst", ".json", ".jsonl", ".parquet", ".yaml", ".yml", ".csv", ".bz2", ".py")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
-_ABSOLUTE_PATH = re.compile(r"(?<![\w:/.<*])~?/(?:[^\s/'\"`|,;]+/)*([^\s/'\"`|,;]+)/?")
 _OF_THE_MACHINE = ("out", "cache", "resume")
 
 
@@ -61,14 +56,14 @@ def write_card(folder: Path, record: Mapping[str, Any], metrics: Sequence[Mappin
             _tell_limits(record, exported, held_out),
         ]
         card = "\n\n".join(part for part in parts if part) + "\n"
-        (place / CARD).write_text(_ABSOLUTE_PATH.sub(r"\1", card), encoding="utf-8")
+        (place / CARD).write_text(shorten_absolute_paths(card), encoding="utf-8")
 
     publish_files(folder, write, last=CARD)
 
 
 def _describe(record: Mapping[str, Any]) -> str:
     config = record.get("config", {})
-    return f"{_shorten(str(config.get('encoder', 'encoder')))}, {_name_objectives(config)}"
+    return f"{shorten_path(str(config.get('encoder', 'encoder')))}, {_name_objectives(config)}"
 
 
 def _name_objectives(config: Mapping[str, Any]) -> str:
@@ -82,7 +77,7 @@ def _list_objectives(config: Mapping[str, Any]) -> list[str]:
 
 def _front_matter(record: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     config = record.get("config", {})
-    encoder = _shorten(str(config.get("encoder", "")))
+    encoder = shorten_path(str(config.get("encoder", "")))
     tags = ["pretext", "self-supervised", "pretraining", *_list_objectives(config), encoder]
     head = {
         "library_name": "transformers",
@@ -96,7 +91,7 @@ def _front_matter(record: Mapping[str, Any], exported: Mapping[str, Any]) -> str
 
 def _summarise(record: Mapping[str, Any], name: str) -> str:
     config = record.get("config", {})
-    encoder, objective = _shorten(str(config.get("encoder", "?"))), _name_objectives(config)
+    encoder, objective = shorten_path(str(config.get("encoder", "?"))), _name_objectives(config)
     return (
         f"A text encoder (`{encoder}`) pretrained with `{objective}`. The encoder lies in this folder and loads with "
         "`AutoModel`; the heads that trained it, and the generator if it had one, lie in folders beside it. It gives "
@@ -109,10 +104,9 @@ def _tell_training(record: Mapping[str, Any]) -> str:
     parameters = record.get("parameters", {})
     sizes = [f"{_count(corpus[unit])} {unit}" for unit in ("documents", "sentences", "tokens") if unit in corpus]
     if "passages" in corpus:
-        skipped = (
-            f" ({_count(corpus['passages_skipped'])} more can't carry it)" if corpus.get("passages_skipped") else ""
-        )
-        sizes.append(f"{_count(corpus['passages'])} passages{skipped}")
+        skipped = corpus.get("passages_skipped")
+        rest = f" ({_count(skipped)} more can't carry it)" if skipped else ""
+        sizes.append(f"{_count(corpus['passages'])} passages{rest}")
     versions = record.get("versions", {})
     machine = [record.get("hardware"), record.get("device")]
     if record.get("processes", 1) > 1:
@@ -121,9 +115,9 @@ def _tell_training(record: Mapping[str, Any]) -> str:
     rows = {
         "Objective": "<br>".join(_describe_objectives(record)),
         "Generator": _one_line(config.get("generator")) if has_generator else None,
-        "Encoder": _shorten(str(config["encoder"])) if "encoder" in config else None,
+        "Encoder": shorten_path(str(config["encoder"])) if "encoder" in config else None,
         "Parameters": ", ".join(f"{part} {_count(number)}" for part, number in parameters.items() if number),
-        "Corpus": ", ".join(filter(None, [_shorten(str(config.get("corpus", ""))), *sizes])),
+        "Corpus": ", ".join(filter(None, [shorten_path(str(config.get("corpus", ""))), *sizes])),
         "Corpus fingerprint": f"`{corpus['fingerprint']}`" if "fingerprint" in corpus else None,
         "Unigram entropy": f"{corpus['unigram_entropy']:.3f} nats" if "unigram_entropy" in corpus else None,
         "Rows": f"up to {config['max_length']} tokens" if "max_length" in config else None,
@@ -153,8 +147,8 @@ def _tell_results(held_out: Sequence[Mapping[str, Any]], chance: Mapping[str, An
     if held_out:
         last = held_out[-1]
         lines += [
-            f"On the held-out documents, after {_count(last.get('step', 0))} steps, beside what a predictor reaches that "
-            "does not look at the text:",
+            f"On the held-out documents, after {_count(last.get('step', 0))} steps, beside what a predictor reaches "
+            "that does not look at the text:",
             "",
             "| | Figure | Held out | Chance |",
             "|---|---|---|---|",
@@ -163,7 +157,7 @@ def _tell_results(held_out: Sequence[Mapping[str, Any]], chance: Mapping[str, An
         for name, loss in losses.items():
             lines += _tabulate(name, loss, last.get("metrics", {}).get(name, {}), chance.get(name, {}))
         used = dict.fromkeys(level for name in losses for level in chance.get(name, {}))
-        explained = [f"{level}: {_LEVELS[level]}" for level in used if level in _LEVELS]
+        explained = [f"{level} = {_LEVELS[level]}" for level in used if level in _LEVELS]
         lines += ["", f"Chance: {'; '.join(explained)}."] if explained else []
     else:
         lines.append("Nothing was held out, so that nothing is known of text that it has not seen.")
@@ -175,7 +169,7 @@ def _tell_results(held_out: Sequence[Mapping[str, Any]], chance: Mapping[str, An
 def _tabulate(name: str, loss: float, figures: Mapping[str, float], levels: Mapping[str, float]) -> Iterator[str]:
     beside = ", ".join(f"{level} {value:.3f}" for level, value in levels.items())
     yield f"| `{name}` | loss (nats) | {_figure(loss)} | {beside or '–'} |"
-    hidden_is_all = abs(figures.get("hidden_loss", math.inf) - loss) < 5e-4
+    hidden_is_all = _figure(figures.get("hidden_loss")) == _figure(loss)
     for key, label in _FIGURES.items():
         if key in figures and not (hidden_is_all and key.startswith("hidden_")):
             level = beside if key == "hidden_loss" else _chance_of(key, figures)
@@ -199,7 +193,7 @@ def _chance_of(key: str, figures: Mapping[str, float]) -> str:
 def _add_base_rates(
     chance: Mapping[str, Mapping[str, float]], held_out: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, float]]:
-    """Add to a detection's levels the loss of always saying the share of positives, far below ln 2 where they are few."""
+    """Add to a detection's levels the loss of always saying the share of positives, below ln 2 where they are few."""
     levels = {name: dict(each) for name, each in chance.items()}
     for name, figures in (held_out[-1].get("metrics", {}) if held_out else {}).items():
         rate = figures.get("positive_rate", 0)
@@ -220,7 +214,7 @@ def _tell_labels(exported: Mapping[str, Any]) -> str:
 
 
 def _tell_loading(name: str, exported: Mapping[str, Any]) -> str:
-    lines = ["## How to load it"]
+    lines = ["## How to load it", "", f"Beside the folder `{name}`, or with its full path in the place of that name."]
     for path, entry in (exported or {".": {"load_with": "AutoModel"}}).items():
         place = name if path == "." else f"{name}/{path}"
         what = "The encoder" if path == "." else f"`{path}`"
@@ -246,7 +240,7 @@ def _snippet(place: str, entry: Mapping[str, Any]) -> list[str]:
             f"pipe({text})",
         ]
     text = '"A first text.", "A second one."' if entry.get("num_segments", 1) > 1 else '"A text. And more of it."'
-    labels = next(iter(entry.get("labels", {}).values()), [])
+    labels: list[str] = next(iter(entry.get("labels", {}).values()), [])
     outcome = {
         "AutoModel": "last_hidden_state",
         "AutoModelForPreTraining": f"logits.sigmoid()  # of {labels[-1] if labels else 'yes'}, for each token",
@@ -262,10 +256,10 @@ def _snippet(place: str, entry: Mapping[str, Any]) -> list[str]:
 def _tell_repeating(record: Mapping[str, Any]) -> str:
     lines = ["## How to repeat it"]
     if "command" in record:
-        lines += ["", "```", _clean_command(str(record["command"])), "```"]
+        lines += ["", "```", redact_command(str(record["command"])), "```"]
     config = {key: value for key, value in record.get("config", {}).items() if key not in _OF_THE_MACHINE}
     if config:
-        settings = yaml.safe_dump(_clean(config), sort_keys=False, allow_unicode=True).rstrip()
+        settings = yaml.safe_dump(redact_settings(config), sort_keys=False, allow_unicode=True).rstrip()
         lines += ["", "<details><summary>All settings</summary>", "", "```yaml", settings, "```", "", "</details>"]
     return "\n".join(lines) if len(lines) > 1 else ""
 
@@ -291,49 +285,6 @@ def _tell_limits(record: Mapping[str, Any], exported: Mapping[str, Any], held_ou
         lines.append(f"It has read no more than {config['max_length']} tokens at a time.")
     lines.append("What stands in the corpus, its errors and prejudices included, is what it learned from.")
     return "\n".join(["## Limits", "", *[f"- {line}" for line in lines]])
-
-
-def _clean(value: Any) -> Any:
-    """Return settings without secrets, and with the last name only of each path."""
-    if isinstance(value, Mapping):
-        return {str(key): "***" if _is_secret(str(key)) else _clean(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(each) for each in value]
-    return _shorten(value) if isinstance(value, str) else value
-
-
-def _clean_command(command: str) -> str:
-    try:
-        words = shlex.split(command)
-    except ValueError:  # an unpaired quotation mark
-        words = command.split()
-    cleaned = []
-    hide_next = False
-    for word in words:
-        name, equals, value = word.partition("=")
-        if hide_next and not word.startswith("--"):
-            cleaned.append("***")
-        elif equals:
-            cleaned.append(shlex.quote(f"{name}={'***' if _is_secret(name) else _shorten(value)}"))
-        else:
-            cleaned.append(shlex.quote(_shorten(word)))
-        hide_next = word.startswith("-") and not equals and _is_secret(word)
-    return " ".join(cleaned)
-
-
-def _is_secret(name: str) -> bool:
-    return bool(_SECRETS & set(re.split(r"[\W_]+", name.lower())))
-
-
-def _shorten(value: str) -> str:
-    """Return the last name of a path; names on the hub, and what is no path, as they are."""
-    value = re.sub(r"^file://", "", re.sub(r"hf_\w{8,}", "***", value))
-    if "://" in value:
-        return re.sub(r"://[^/@\s]*@", "://", value)
-    is_hub_name = bool(_HUB_NAME.fullmatch(value)) and not value.startswith(".") and not value.endswith(_TEXT_SUFFIXES)
-    if "/" not in value or (is_hub_name and not Path(value).exists()):
-        return value
-    return Path(value).name or value
 
 
 def _one_line(value: object) -> str:

@@ -112,11 +112,10 @@ def build_parser() -> ArgumentParser:
         epilog=_EPILOG,
         formatter_class=_Help,
         exit_on_error=False,
-        allow_abbrev=False,
         add_help=False,
     )
     meanings = read_meanings()
-    group = parser
+    group: Any = parser  # or a group of it, which jsonargparse types otherwise
     for field in dataclasses.fields(Config):
         if field.name in GROUPS:
             group = parser.add_argument_group(GROUPS[field.name])
@@ -246,7 +245,11 @@ def _describe(name: str, words: Mapping[Any, str], value: object = None) -> str:
 def _resume(parser: ArgumentParser, given: dict[str, Any], problems: list[str]) -> Config:
     """Return the configuration of the run to go on with, changed only where that changes nothing of what it learns."""
     folder = given["resume"]
-    recorded = _read_settings(parser, _load_record(folder), f"{folder}/run.json", problems)
+    try:
+        settings = _load_record(folder)
+    except UserError as error:
+        raise CommandError([*problems, str(error)]) from error
+    recorded = _read_settings(parser, settings, f"{folder}/run.json", problems)
     recorded |= {"resume": folder, "out": folder}  # wherever it has been moved to
     old, new = Config(**recorded), Config(**{**recorded, **given})
     for name in given:
@@ -262,15 +265,15 @@ def _load_record(folder: str) -> dict[str, Any]:
     """Return the settings that a run has noted."""
     path = Path(folder) / "run.json"
     if not Path(folder).is_dir():
-        raise CommandError([f"--resume {folder}: there is no such folder"])
+        raise UserError(f"--resume {folder}: there is no such folder")
     if not path.is_file():
-        raise CommandError([f"--resume {folder}: it has no run.json, so there is no run to go on with"])
+        raise UserError(f"--resume {folder}: it has no run.json, so there is no run to go on with")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CommandError([f"{path} can't be read: {error}"]) from error
+        raise UserError(f"{path} can't be read: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise CommandError([f"{path} has no settings under 'config', so it is no run's"])
+        raise UserError(f"{path} has no settings under 'config', so it is no run's")
     return record["config"]
 
 

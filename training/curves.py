@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -32,10 +33,11 @@ def draw_curves(
         _draw_panel(panel, name, metrics, chance.get(name, {}))
     for panel in panels[len(names) :]:
         panel.set_axis_off()
-    shown = {
-        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    shown: dict[str, Artist] = {}
+    for panel in panels:
+        handles, labels = panel.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     figure.suptitle(title, fontsize=12)
     figure.savefig(path, format="png")
     return True
@@ -61,9 +63,18 @@ def _draw_panel(panel: Axes, name: str, metrics: Sequence[Mapping[str, Any]], le
     for level, value in levels.items():
         if _is_number(value):
             panel.axhline(value, color=CHANCE, linestyle="--", linewidth=1, label="chance")
-            at = {"transform": panel.get_yaxis_transform(), "ha": "right", "va": "bottom", "color": CHANCE}
-            behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-            panel.text(0.99, value, f"{level} {value:.2f}", fontsize=9, bbox=behind, **at)
+            panel.annotate(
+                f"{level} {value:.2f}",
+                xy=(0.99, value),
+                xycoords=panel.get_yaxis_transform(),
+                xytext=(0, 3),  # clear of the line
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                fontsize=9,
+                color=CHANCE,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+            )
     panel.set_title(name, fontsize=11)
     panel.set_xlabel("tokens seen" if any("tokens" in row for row in metrics) else "steps")
     panel.set_ylabel("loss (nats)")
@@ -74,7 +85,7 @@ def _draw_panel(panel: Axes, name: str, metrics: Sequence[Mapping[str, Any]], le
 
 
 def _widen(panel: Axes) -> None:
-    """Leave room above and below, and show at least a tenth up and down, so that noise on a plateau looks like noise."""
+    """Leave room above and below, a tenth of the level at the least, so that noise on a plateau looks like noise."""
     low, high = panel.dataLim.intervaly
     middle, half = (low + high) / 2, max(0.6 * (high - low), 0.1 * abs(high))
     panel.set_ylim(middle - half, middle + half)

@@ -115,10 +115,9 @@ def publish_files(folder: Path, write: Callable[[Path], None], last: str = "") -
 def _read_network(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> _Network:
     config = copy.deepcopy(network.config)
     config.dtype = torch.float32
-    config._name_or_path = ""  # where an earlier encoder was loaded from is nobody's business
     probe = _make_probe(vocabulary, max_positions(config))
     # In float64 rounding is out of the comparison: what still differs is a wrong tensor or setting.
-    replica = copy.deepcopy(network).to("cpu", torch.float64).eval()
+    replica = copy.deepcopy(network).cpu().double().eval()
     replica.set_attn_implementation("eager")
     with torch.no_grad():
         hidden, word_table = encode(replica, probe), replica.get_input_embeddings().weight
@@ -181,7 +180,7 @@ def _fit_tokenizer(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel)
 def _export_head(folder: Path, encoder: _Network, head: nn.Module, objective: Objective) -> dict[str, Any]:
     """Publish a head, with the encoder where both are a class of `transformers`; return what the record says of it."""
     stock = find_stock_head(head, encoder.config)
-    record = {
+    record: dict[str, Any] = {
         "objective": objective.name,
         "objective_class": _name_class(objective),
         "options": dataclasses.asdict(objective),
@@ -281,6 +280,7 @@ def _own_logits(head: nn.Module, network: _Network, two_logits: bool) -> Tensor:
             return replica.logits(network.hidden, network.word_table)  # (B, L, V)
         if isinstance(replica, SequenceHead):
             return replica.classifier(replica.transform(network.hidden[:, 0]))  # (B, C)
+        assert isinstance(replica, DetectionHead)
         logits = replica.classifier(replica.transform(network.hidden))  # (B, L, 1)
         return torch.cat([torch.zeros_like(logits), logits], -1) if two_logits else logits.squeeze(-1)
 

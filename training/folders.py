@@ -25,18 +25,9 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-
 _REPLACED = re.compile(r"\.del-[0-9a-f]{16}-(?P<name>.+)", re.DOTALL)
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors and tokenizers report what the system said
 _STORAGE_ERRNOS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EIO,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-        errno.ENOTDIR,
-        errno.EISDIR,
-    }
-    | {errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ENXIO, errno.ENODEV}
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+    | {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+    | {errno.ESTALE, errno.ENXIO, errno.ENODEV}
 )
 
 

@@ -48,6 +48,12 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Puts a text in quotes where `_Loader`, or a reader of YAML 1.1, would see something else."""
 
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if text.isprintable() else '"'  # in the other styles a rare line break comes back as a space
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _firsts in (
