@@ -45,6 +45,7 @@ class Objective(ABC):
     name: ClassVar[str]
     uses_generator: ClassVar[bool] = False
     num_segments: ClassVar[int] = 1
+    needs: ClassVar[str] = "text"  # what a passage must be for `can_carry`
     labels: ClassVar[dict[str, tuple[str, ...]]]  # target -> what its values 0, 1, ... mean; empty: they are token ids
 
     weight: float = 1.0

@@ -8,7 +8,6 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from corpora import Vocabulary
-from corpora.errors import CorpusError
 from corpora.passages import Passages
 
 from .base import Objective, TextStatistics
@@ -30,10 +29,12 @@ class NextSentencePrediction(Objective):
 
     name: ClassVar[str] = "nsp"
     num_segments: ClassVar[int] = 2
+    needs: ClassVar[str] = "passages of two sentences or more, from at least two documents"
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_random_next": ("is_next", "is_random")}
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_sentences >= 2
+        enough = passages.num_sentences >= 2
+        return enough & (len(np.unique(passages.documents[enough])) >= 2)
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, corpus = selection.passages, selection.corpus
@@ -61,8 +62,6 @@ class NextSentencePrediction(Objective):
         documents = pool.documents[selection.indices]
         own_first = np.searchsorted(pool.documents, documents, side="left")[:, None]
         own_count = np.searchsorted(pool.documents, documents, side="right")[:, None] - own_first
-        if (own_count == len(pool)).any():
-            raise CorpusError("nsp needs at least two documents of two sentences or more, found one; separate documents by a blank line")
         other = to_integers(draws.per_example("other", _TRIES), len(pool) - own_count)  # (B, tries)
         other += own_count * (other >= own_first)
         cuts = pool.first_sentences[other] + 1

@@ -28,6 +28,7 @@ class SentenceShuffleDetection(Objective):
     """
 
     name: ClassVar[str] = "sentence_shuffle"
+    needs: ClassVar[str] = "passages of min_sentences or more"
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_shuffled": ("in_order", "shuffled")}
 
     min_sentences: int = 3

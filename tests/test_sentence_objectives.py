@@ -81,7 +81,7 @@ def test_pairs_are_framed_with_segments(corpus):
 def test_one_document_is_refused(vocabulary):
     corpus = WrittenCorpus(documents=[[[5, 6], [7, 8], [9, 10]]], vocabulary=vocabulary)
     with pytest.raises(CorpusError, match="at least two documents"):
-        open_stream(corpus, "nsp").build(np.arange(2))
+        open_stream(corpus, "nsp")
 
 
 def test_passages_that_cannot_carry_an_objective_are_skipped_and_counted(corpus):

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -180,7 +181,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     stream = run.train.stream
     return {
         "config": run.config.as_dict(),
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "max_steps": run.max_steps,
         "peak_learning_rate": run.peak,
         "objectives": {objective.name: repr(objective) for objective in run.objectives},
@@ -203,9 +204,19 @@ def describe_run(run: Run) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": run.accelerator.mixed_precision,
         "attention": run.model.encoder.config._attn_implementation,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else name_processor(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def name_processor() -> str:
+    """Return the processor's name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
 def write_json(path: Path, content: Any) -> None:

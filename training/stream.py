@@ -63,9 +63,10 @@ class Stream:
         if not usable.any():
             names = "+".join(objective.name for objective in objectives)
             split = "held-out" if held_out else "training"
+            needs = "; ".join(f"{o.name} needs {o.needs}" for o in objectives)
             raise CorpusError(
-                f"none of the {len(every):,} {split} passages can carry {names}; `python -m corpora` on the same text shows how many documents each "
-                "objective can use, and --documents how they are told apart"
+                f"none of the {len(every):,} {split} passages can carry {names} ({needs}); --documents says how documents are told apart, "
+                "and `python -m corpora` on the same text how many each objective can use"
             )
         return cls(
             corpus=corpus,
