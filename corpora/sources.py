@@ -252,6 +252,13 @@ def fingerprint_source(source: TextSource) -> str:
         files = list_files(source)
         top = os.path.commonpath([file.parent for file in files])
         for path in files:
-            with open(path, "rb") as file:
-                parts.append((os.path.relpath(path, top), hashlib.file_digest(file, "sha256").hexdigest()))
+            parts.append((os.path.relpath(path, top), digest_file(path)))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # either call: a disk may fail in the middle of a file
+        raise CorpusError(f"{path} cannot be read: {error.strerror}") from error

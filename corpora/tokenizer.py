@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from operator import ne
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .errors import CorpusError, UserError
+
+if TYPE_CHECKING:  # they import torch, which takes seconds: only in the functions that make a tokenizer
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 KINDS = ("wordpiece", "bpe", "unigram")
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # at ids 0 to 4, whatever the kind
@@ -29,7 +31,7 @@ _SMALLEST_VOCABULARY = {"wordpiece": 64, "bpe": 256 + len(SPECIAL_TOKENS), "unig
 
 def train_tokenizer(
     texts: Iterator[str], kind: str = "wordpiece", vocab_size: int = 8192, lowercase: bool = False
-) -> PreTrainedTokenizerFast:
+) -> "PreTrainedTokenizerFast":
     """Train a tokenizer that frames as BERT does: [CLS] A [SEP] and [CLS] A [SEP] B [SEP].
 
     Lower case means without accents too for `wordpiece`, as in BERT (uncased). A piece never holds both letters and
@@ -50,6 +52,8 @@ def train_tokenizer(
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[(token, SPECIAL_TOKENS.index(token)) for token in ("[CLS]", "[SEP]")],
     )
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="[PAD]",
@@ -133,7 +137,7 @@ def _train_unigram(sample: list[str], vocab_size: int, lowercase: bool) -> Token
     return backend
 
 
-def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name_or_folder: str) -> "PreTrainedTokenizerBase":
     """Load a fast tokenizer from a `transformers` folder or the hub; code that comes with one is never run.
 
     Raises UserError, in one line, where there is none, it is not fast, or it lacks special tokens that objectives need.
@@ -144,6 +148,8 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
         raise UserError(f"tokenizer folder {name_or_folder!r} does not exist")
     if folder.is_file():
         raise UserError(f"tokenizer {name_or_folder!r} is a file; give the folder that it lies in")
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder) if folder.exists() else name_or_folder, trust_remote_code=False
@@ -164,7 +170,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _check_special_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[int, int]:
+def _check_special_tokens(tokenizer: "PreTrainedTokenizerBase", name: str) -> tuple[int, int]:
     """Return the ids that frame a sequence. Raises UserError naming every special token that is missing."""
     cls_id, sep_id = _find_frame(tokenizer)
     found = {"pad": tokenizer.pad_token_id, "cls": cls_id, "sep": sep_id, "mask": tokenizer.mask_token_id}
@@ -178,7 +184,7 @@ def _check_special_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> tupl
     return cls_id, sep_id
 
 
-def _find_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[int | None, int | None]:
+def _find_frame(tokenizer: "PreTrainedTokenizerBase") -> tuple[int | None, int | None]:
     """Return the ids that open and close a sequence: cls and sep, or bos and eos where it frames with them."""
     framed = tokenizer("a")["input_ids"]
     cls_id, sep_id = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -208,7 +214,7 @@ class Vocabulary:
         return np.setdiff1d(np.arange(self.size, dtype=np.int64), np.asarray(self.special_ids, dtype=np.int64))
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
         """Read it off a fast tokenizer. Raises UserError where a special token is missing."""
         cls_id, sep_id = _check_special_tokens(tokenizer, tokenizer.name_or_path or "tokenizer")
         marked = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -231,7 +237,7 @@ class Vocabulary:
         return cls(**(fields | {"special_ids": tuple(fields["special_ids"])}))
 
 
-def _count_separators(tokenizer: PreTrainedTokenizerBase, sep_id: int) -> int:
+def _count_separators(tokenizer: "PreTrainedTokenizerBase", sep_id: int) -> int:
     """Count the separators between the halves of a pair; one, where the tokenizer has no form for pairs."""
     pair = tokenizer("a", "a")
     segments = pair.sequence_ids(0)
@@ -251,7 +257,7 @@ class SentenceEncoder:
     text is text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._backend = _copy_backend(tokenizer)
         self._later_prefix = _find_later_prefix(self._backend)
         self._forget()
@@ -317,13 +323,13 @@ class _Numbering(dict[str, int]):
 
 
 def encode_sentences(
-    tokenizer: PreTrainedTokenizerBase, sentences: list[str]
+    tokenizer: "PreTrainedTokenizerBase", sentences: list[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Encode once, as `SentenceEncoder.encode` does; for a corpus in many calls keep a SentenceEncoder instead."""
     return SentenceEncoder(tokenizer).encode(sentences)
 
 
-def _copy_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+def _copy_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
     """Leave out truncation and padding, which a saved tokenizer may carry, and read "[SEP]" in a text as text."""
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()

@@ -474,3 +474,6 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("corpora.compression.open", refuse, raising=False)
     with pytest.raises(CorpusError, match=r"a\.txt cannot be read: Permission denied"):
         read(path)
+    monkeypatch.setattr("corpora.sources.open", refuse, raising=False)
+    with pytest.raises(CorpusError, match=r"a\.txt cannot be read: Permission denied$"):
+        fingerprint_source(TextSource(location=str(path)))

@@ -18,7 +18,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from corpora import Corpus, CorpusSettings, TextSource, open_corpus, prepare_corpus, store
+from corpora import Corpus, CorpusSettings, TextSource, build, open_corpus, prepare_corpus, store
 from corpora.errors import CorpusError, StorageError, UserError
 from corpora.sentences import RuleSegmenter
 from corpora.tokenizer import encode_sentences
@@ -124,10 +124,10 @@ def test_arrays_have_the_promised_types_and_are_read_only(path: Path, cache: Pat
 
 def test_how_sentences_are_batched_changes_no_byte(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = prepare(path, tmp_path / "whole")
-    monkeypatch.setattr(store, "_BATCH_SENTENCES", 3)
+    monkeypatch.setattr(build, "_BATCH_SENTENCES", 3)
     pieces = prepare(path, tmp_path / "pieces")
-    monkeypatch.setattr(store, "_BATCH_SENTENCES", 8192)
-    monkeypatch.setattr(store, "_BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(build, "_BATCH_SENTENCES", 8192)
+    monkeypatch.setattr(build, "_BATCH_CHARACTERS", 100)
     characters = prepare(path, tmp_path / "characters")
     assert read_files(whole.folder) == read_files(pieces.folder) == read_files(characters.folder)
 
@@ -161,7 +161,7 @@ def test_a_second_start_opens_what_the_first_has_built(
     path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = prepare(path, cache)
-    monkeypatch.setattr(store, "_build", lambda *_: pytest.fail("was built again"))
+    monkeypatch.setattr(store, "build_store", lambda *_: pytest.fail("was built again"))
     assert prepare(path, cache).fingerprint == first.fingerprint
     assert open_corpus(first.folder).fingerprint == first.fingerprint
 
@@ -227,9 +227,9 @@ def test_copies_of_a_document_are_all_on_one_side(tmp_path: Path, cache: Path) -
 
 def test_a_document_stays_on_its_side_when_others_come_and_go() -> None:
     hashes = np.random.default_rng(0).integers(0, 1 << 64, 100_000, dtype=np.uint64)
-    chosen = store._choose_held_out(hashes, 0.02)
+    chosen = build._choose_held_out(hashes, 0.02)
     assert chosen.mean() == pytest.approx(0.02, abs=0.002)
-    assert (store._choose_held_out(hashes[5000:90_000:2], 0.02) == chosen[5000:90_000:2]).all()
+    assert (build._choose_held_out(hashes[5000:90_000:2], 0.02) == chosen[5000:90_000:2]).all()
 
 
 @pytest.mark.parametrize("rate", [1e-9, 0.02, 0.5, 0.999999999])
@@ -256,11 +256,11 @@ def test_the_tokenizer_is_trained_on_the_training_side_alone(
     path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    train = store.train_tokenizer
-    monkeypatch.setattr(store, "train_tokenizer", lambda texts, *rest: train(iter(shown.extend(texts) or shown), *rest))
+    train = build.train_tokenizer
+    monkeypatch.setattr(build, "train_tokenizer", lambda texts, *rest: train(iter(shown.extend(texts) or shown), *rest))
     corpus = prepare(path, cache, held_out_rate=0.3)
     documents = make_documents(30)
-    is_held_out = store._choose_held_out(hash_texts(documents), 0.3)
+    is_held_out = build._choose_held_out(hash_texts(documents), 0.3)
     assert shown == [text for text, held_out in zip(documents, is_held_out, strict=True) if not held_out]
     assert 0 < corpus.is_held_out.sum() < 30
 
@@ -272,7 +272,7 @@ def hash_texts(texts: list[str]) -> np.ndarray:
 
 def test_a_sample_is_bounded_and_spread_over_the_corpus() -> None:
     rng = random.Random(0)
-    sample = store._Sample(50_000)
+    sample = build._Sample(50_000)
     for number in range(2000):
         sample.add(rng.getrandbits(64), number, str(number).rjust(200, "x"), 200)
     taken = [int(text.strip("x")) for text in sample.take(np.ones(2000, bool))]
@@ -282,7 +282,7 @@ def test_a_sample_is_bounded_and_spread_over_the_corpus() -> None:
 
 
 def test_a_sample_cuts_a_text_that_is_larger_than_all_of_it() -> None:
-    sample = store._Sample(1000)
+    sample = build._Sample(1000)
     sample.add(5, 0, "a" * 5000, 5000)
     assert list(sample.take(np.ones(1, bool))) == ["a" * 1000]
 
@@ -349,7 +349,7 @@ def damage(name: str, how: str, folder: Path) -> None:
         target.write_bytes({"cut": content[:-2], "longer": content + b"\0", "empty": b"", "flipped": flipped}[how])
 
 
-FILES = [f"{name}.bin" for name in store._DTYPES] + ["metadata.json", "tokenizer/tokenizer.json"]
+FILES = [f"{name}.bin" for name in build.DTYPES] + ["metadata.json", "tokenizer/tokenizer.json"]
 
 
 @pytest.mark.parametrize("how", ["missing", "cut", "longer", "empty", "flipped"])
@@ -422,7 +422,7 @@ def test_what_a_killed_process_left_is_swept_and_built_anew(path: Path, tmp_path
 
 
 def test_a_build_that_fails_leaves_nothing_behind(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_assemble", lambda *_: 1 / 0)
+    monkeypatch.setattr(build, "_assemble", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(path, cache)
     assert [found.name for found in cache.iterdir() if not found.name.endswith(".lock")] == []

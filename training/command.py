@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 import json
+import os
 import textwrap
 import typing
 from collections.abc import Mapping, Sequence
@@ -266,8 +267,8 @@ def _load_record(folder: str) -> dict[str, Any]:
     path = Path(folder) / "run.json"
     if not Path(folder).is_dir():
         raise UserError(f"--resume {folder}: there is no such folder")
-    if not path.is_file():
-        raise UserError(f"--resume {folder}: it has no run.json, so there is no run to go on with")
+    if not os.path.isfile(path):
+        raise UserError(f"--resume {folder}: it has no run.json that can be read, so there is no run to go on with")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,10 +1,12 @@
 """Encoders by name: our presets, the stock architectures at the same sizes, or any `transformers` folder."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModel, CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
+from safetensors import SafetensorError
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModel, CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from corpora import Vocabulary
 from corpora.errors import UserError
@@ -41,11 +43,13 @@ def known_encoders() -> list[str]:
 def check_encoder(name: str) -> None:
     """Raise a UserError where `name` is neither a known encoder nor a folder with a configuration."""
     folder = Path(name)
-    if name in known_encoders() or (folder / "config.json").is_file():
+    if name in known_encoders() or os.path.isfile(folder / "config.json"):
         return
     if folder.is_dir():
         raise UserError(f"encoder folder '{name}' has no config.json; a `transformers` folder has one")
-    if "/" in name and not folder.is_absolute() and not name.startswith("."):
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or ("/" in name and folder.parent.is_dir()):
+        raise UserError(f"there is no encoder folder '{name}'; give a `transformers` folder, or one of {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny)")
+    if "/" in name:
         return  # a name on the hub, which is looked up when it is loaded
     raise UserError(f"encoder '{name}' is unknown{suggest(name, known_encoders())} Known: {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny), a folder, or a name on the hub")
 
@@ -114,11 +118,13 @@ def _modernbert_settings(spec: EncoderSpec, width: int, layers: int, *, stock: b
 def _load_encoder(spec: EncoderSpec) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(spec.name, trust_remote_code=False)
+        if config.is_encoder_decoder or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+            raise UserError(f"'{spec.name}' is a {config.model_type} model, which is no text encoder; give one of BERT's kind")
         network = AutoModel.from_pretrained(
             spec.name, config=config, attn_implementation=spec.attention, dtype="float32", trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"encoder '{spec.name}' can't be loaded: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:  # the last: weights of another shape
+        raise UserError(f"encoder '{spec.name}' can't be loaded: {str(error).strip().splitlines()[0]}") from error
     if config.vocab_size < spec.vocabulary.size:
         raise UserError(f"the tokenizer has {spec.vocabulary.size:,} tokens and the encoder '{spec.name}' rows for {config.vocab_size:,}; give --tokenizer {spec.name}, or the tokenizer that it was trained with")
     usable = max_positions(config)

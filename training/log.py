@@ -9,6 +9,8 @@ from typing import Any
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from .folders import storage_errors
+
 
 class Log:
     """Writes rows to metrics.jsonl, shows progress on stderr, and feeds accelerate's trackers. Only the main process says anything."""
@@ -33,8 +35,9 @@ class Log:
             if row["step"] <= step:
                 kept.append(line)
         temporary = self.path.with_name(f".metrics.{os.getpid()}")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        os.replace(temporary, self.path)
+        with storage_errors(self.path):
+            temporary.write_text("".join(line + "\n" for line in kept))
+            os.replace(temporary, self.path)
 
     def start(self, step: int) -> None:
         """Show where the run begins."""
@@ -50,7 +53,7 @@ class Log:
         """Append one row of figures; `losses` and `metrics` of it are by loss name."""
         if not self.accelerator.is_main_process:
             return
-        with self.path.open("a") as file:
+        with storage_errors(self.path), self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         line = self.describe(row)
         if self.bar is not None and row["split"] == "train":

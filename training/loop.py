@@ -1,6 +1,7 @@
 """The main job: from a configuration to a trained, exported encoder."""
 
 import math
+import os
 import signal
 import statistics
 import sys
@@ -176,10 +177,25 @@ def batches_by_step(run: Run, first: int, last: int) -> Iterator[list[tuple[int,
         for step in range(first, last):
             yield [(number, run.train[number]) for number in numbers_of(rank, world, per_step, step, step + 1)]
         return
-    loader = torch.utils.data.DataLoader(run.train, batch_size=None, sampler=numbers, num_workers=run.config.workers)
+    loader = torch.utils.data.DataLoader(
+        run.train, batch_size=None, sampler=numbers, num_workers=run.config.workers, worker_init_fn=_leave_group
+    )
     built = zip(numbers, loader, strict=True)
     for step in range(first, last):
-        yield [next(built) for _ in numbers_of(rank, world, per_step, step, step + 1)]
+        yield [_take_built(built) for _ in numbers_of(rank, world, per_step, step, step + 1)]
+
+
+def _leave_group(_: int) -> None:
+    """In a worker: Ctrl-C and `kill` of the whole group are for the main process, which needs its batches to end the step."""
+    os.setpgrp()
+
+
+def _take_built(built: Iterator[tuple[int, Batch]]) -> tuple[int, Batch]:
+    """Return the next batch of the workers; before what a user can mend torch puts a traceback, which is left out."""
+    try:
+        return next(built)
+    except UserError as error:
+        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from error
 
 
 def calibrate(run: Run, minutes: float) -> int:

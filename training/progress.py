@@ -1,9 +1,11 @@
 """A run's folder: opened, saved to, resumed from, finished."""
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +16,84 @@ from torch import Tensor
 from corpora.errors import CheckpointError, UserError
 
 from .card import write_card
-from .checkpoint import load_newest, lock_run, save_checkpoint, sweep
+from .checkpoint import LOCK, load_newest, lock_run, save_checkpoint, sweep
 from .config import Config
 from .evaluate import evaluate
 from .export import export_run
+from .folders import storage_errors
 from .setup import Run, write_json
+
+RECORD = "run.json"
 
 
 @contextmanager
 def open_folder(folder: Path, config: Config, accelerator: Accelerator) -> Iterator[None]:
-    """Make the run's folder or open the one to resume, and hold its lock; UserError where it holds something else."""
-    if accelerator.is_main_process:
-        if config.resume is None:
-            if folder.exists() and any(folder.iterdir()):
-                advice = f"python pretrain.py --resume {folder} goes on with it" if (folder / "run.json").exists() else "it is not a run's"
-                raise UserError(f"the folder {folder} is not empty ({advice}); give --out a new one")
-            folder.mkdir(parents=True, exist_ok=True)
-        elif not (folder / "run.json").is_file():
-            raise UserError(f"{folder} has no run.json, so there is no run to resume; --out {folder} starts one")
-    with lock_run(folder) if accelerator.is_main_process else nullcontext():
-        if accelerator.is_main_process:
-            sweep(folder / "checkpoints")
+    """Make the run's folder or open the one to resume, and hold its lock; UserError where it holds something else.
+
+    A new run that ends before it has noted its settings leaves nothing behind: the same command can be given again.
+    """
+    if not accelerator.is_main_process:
         accelerator.wait_for_everyone()
         yield
+        return
+    check_folder(folder, config)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    with lock_run(folder):
+        try:
+            check_folder(folder, config)  # again: until we had the lock, another run may have written there
+            _check_lock(folder)
+            sweep(folder / "checkpoints")
+            accelerator.wait_for_everyone()
+            yield
+        finally:
+            if config.resume is None and not (folder / RECORD).exists():
+                _give_up(folder, made)
+
+
+def check_folder(folder: Path, config: Config) -> None:
+    """Raise a UserError where `folder` is not free for a new run, or holds none to resume."""
+    if config.resume is not None:
+        if not (folder / RECORD).is_file():
+            raise UserError(f"{folder} has no {RECORD}, so there is no run to resume; --out {folder} starts one")
+        return
+    with storage_errors(folder):
+        found = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+        if not found.is_dir():
+            raise UserError(f"--out {folder} can't be made: {found} is a file, or a link that leads nowhere; give a folder, absent or empty")
+        names = sorted(os.listdir(folder)) if folder.exists() else []
+    if names not in ([], [LOCK]):  # a run that was killed before its first step leaves the lock's file
+        is_run = RECORD in names
+        advice = f"python pretrain.py --resume {shlex.quote(str(folder))} goes on with it" if is_run else "it is not a run's"
+        raise UserError(f"the folder {folder} is not empty ({advice}); give --out a new one")
+
+
+def _check_lock(folder: Path) -> None:
+    """Raise a UserError where our lock is on a file that another run, giving up, has removed since we opened it."""
+    with storage_errors(folder):
+        owner = (folder / LOCK).read_text().split() if (folder / LOCK).exists() else []
+    if owner[:1] != [str(os.getpid())]:
+        raise UserError(f"another run has just given up {folder}; start again")
+
+
+def _give_up(folder: Path, made: list[Path]) -> None:
+    """Remove the lock's file and the folders that were `made` for it, as long as they hold nothing else."""
+    (folder / LOCK).unlink(missing_ok=True)
+    for each in made:
+        if not each.is_dir() or os.listdir(each):
+            return
+        each.rmdir()
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return the content of run.json; CheckpointError where it can't be read."""
+    """Return the content of run.json; CheckpointError where it can't be read, or lacks what resuming needs."""
     try:
-        return json.loads((folder / "run.json").read_text())
+        record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'run.json'} can't be read: {error}") from error
+        raise CheckpointError(f"{folder / RECORD} can't be read: {error}") from error
+    corpus = record.get("corpus")
+    if type(record.get("max_steps")) is not int or not isinstance(corpus, dict) or "fingerprint" not in corpus:
+        raise CheckpointError(f"{folder / RECORD} lacks max_steps or the corpus's fingerprint; restore it from a copy, or start again with a new --out")
+    return record
 
 
 def save_progress(run: Run) -> None:
@@ -89,7 +138,7 @@ def load_progress(run: Run) -> None:
         return
     state = checkpoint.state
     if state["corpus"] != run.corpus.fingerprint or state["max_steps"] != run.max_steps:
-        raise CheckpointError(f"{checkpoint.path} belongs to another run than {run.folder / 'run.json'}")
+        raise CheckpointError(f"{checkpoint.path} belongs to another run than {run.folder / RECORD}")
     _restore_weights(run, checkpoint.tensors["model"])
     _restore_optimizer(run, checkpoint.tensors["optimizer"])
     run.step, run.tokens, run.seconds, run.window = state["step"], state["tokens"], state["seconds"], state["window"]
@@ -123,7 +172,7 @@ def finish_run(run: Run, record: dict[str, Any]) -> None:
         rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
         finished = record | {"steps_done": run.step, "tokens_seen": run.tokens, "seconds": run.seconds, "held_out": figures}
         write_card(run.folder, finished, rows)
-        write_json(run.folder / "run.json", finished)
+        write_json(run.folder / RECORD, finished)
     run.accelerator.wait_for_everyone()
 
 

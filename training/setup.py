@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from objectives.base import Objective, TextStatistics
 from objectives.draws import hash_fields
 
 from .config import Config
-from .encoders import EncoderSpec, build_encoder
+from .encoders import EncoderSpec, build_encoder, known_encoders
+from .folders import storage_errors
 from .model import PretrainingModel
 from .stream import MicroBatches, Stream
 
@@ -93,8 +94,9 @@ def computes_in_bf16() -> bool:
 def build_run(config: Config, accelerator: Accelerator, folder: Path) -> Run:
     """Prepare the corpus, then make the stream, the model and the optimizer."""
     objectives = config.build_objectives()
+    check_apart(config)
     corpus = prepare_corpus(
-        config.corpus_settings(),
+        replace(config.corpus_settings(), tokenizer=choose_tokenizer(config)),
         cache=Path(config.cache) if config.cache else None,
         progress=accelerator.is_local_main_process,
     )
@@ -119,6 +121,27 @@ def build_run(config: Config, accelerator: Accelerator, folder: Path) -> Run:
     )
 
 
+def check_apart(config: Config) -> None:
+    """Raise a UserError where what we write would be read as part of the corpus, and change it."""
+    corpus = Path(config.corpus).expanduser().resolve()
+    for option, value in (("out", config.out), ("cache", config.cache)):
+        place = Path(value or "/").expanduser().resolve()
+        if not os.path.isdir(corpus) or not place.is_relative_to(corpus):
+            continue
+        if not any(part.startswith(".") for part in place.relative_to(corpus).parts):  # hidden folders are not read
+            raise UserError(f"--{option} {value} is inside the corpus folder {config.corpus}, and what is written there would be read as text; give --{option} a folder elsewhere")
+
+
+def choose_tokenizer(config: Config) -> str | None:
+    """Return where the tokenizer is loaded from: an existing encoder comes with its own; None where one is to be trained."""
+    if config.tokenizer is not None or config.encoder in known_encoders():
+        return config.tokenizer
+    folder = Path(config.encoder)
+    if folder.is_dir() and not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise UserError(f"the encoder folder {folder} has no tokenizer; give --tokenizer the one that it was trained with")
+    return config.encoder
+
+
 def open_batches(
     config: Config, corpus: Corpus, objectives: tuple[Objective, ...], accelerator: Accelerator
 ) -> tuple[MicroBatches, MicroBatches | None]:
@@ -126,10 +149,13 @@ def open_batches(
     stream = Stream.open(corpus, objectives, seed=config.seed, max_length=config.max_length)
     train = MicroBatches(stream=stream, batch_size=config.batch_size, micro_batch_size=config.micro_batch_size)
     if len(stream.passages) < config.batch_size:
-        raise CorpusError(f"the corpus gives {len(stream.passages):,} passages and a batch takes {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less")
+        skipped = f" ({describe_skipped(stream)})" if stream.num_skipped else ""
+        raise CorpusError(f"the corpus is too small for one batch: training passages found {len(stream.passages):,}{skipped}, --batch_size {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less")
     if train.per_step < accelerator.num_processes:
         world = accelerator.num_processes
         raise UserError(f"a step has {train.per_step} micro-batches for {world} processes; give --micro_batch_size {max(1, config.batch_size // world)} or less, or a larger --batch_size")
+    if stream.num_skipped and accelerator.is_main_process:
+        print(describe_skipped(stream), file=sys.stderr)
     try:
         seen = Stream.open(corpus, objectives, seed=EVALUATION_SEED, max_length=config.max_length, held_out=True)
     except CorpusError as error:
@@ -138,6 +164,13 @@ def open_batches(
         return train, None
     size = min(config.eval_examples, len(seen.passages))
     return train, MicroBatches(stream=seen, batch_size=size, micro_batch_size=min(config.micro_batch_size, size))
+
+
+def describe_skipped(stream: Stream) -> str:
+    """Say how many passages the objectives leave out, and what they need."""
+    every = len(stream.passages) + stream.num_skipped
+    needs = "; ".join(f"{o.name} needs {o.needs}" for o in stream.objectives if o.needs != Objective.needs)
+    return f"{stream.num_skipped:,} of {every:,} training passages are skipped: {needs}"
 
 
 def build_model(config: Config, corpus: Corpus, objectives: tuple[Objective, ...]) -> PretrainingModel:
@@ -222,5 +255,9 @@ def name_processor() -> str:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    try:
+        with storage_errors(path):
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
