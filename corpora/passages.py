@@ -49,7 +49,9 @@ def cut_passages(corpus: Corpus, max_tokens: int, *, held_out: bool) -> Passages
     keep = (np.asarray(corpus.is_held_out)[document_of[first]] == held_out) & (offsets[last] > offsets[first])
     first, last = first[keep], last[keep]
 
-    pieces = np.maximum(-(-(offsets[last] - offsets[first]) // max_tokens), 1)  # more than one only for an over-long sentence
+    pieces = np.maximum(
+        -(-(offsets[last] - offsets[first]) // max_tokens), 1
+    )  # more than one only for an over-long sentence
     place = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     first, last = np.repeat(first, pieces), np.repeat(last, pieces)
     starts = offsets[first] + place * max_tokens

@@ -27,6 +27,10 @@ class Proposer(nn.Module, ABC):
     def forward(self, batch: Batch, proposal: DeviceProposal) -> Proposed:
         """Propose a token for each asked position."""
 
+    def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
+        """Turn the summed statistics of its own loss into held-out figures."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSetting:
@@ -44,7 +48,16 @@ class Generator(ABC):
     """The options of a way to fill in hidden tokens; it proposes, the objective labels."""
 
     name: ClassVar[str]
-    learns: ClassVar[bool] = False
+
+    @property
+    def loss_weight(self) -> float | None:
+        """The weight of its own loss, or None where it does not learn."""
+        return None
+
+    @property
+    def table_sharing(self) -> str:
+        """How its word table hangs together with the encoder's: none, hard or gdes."""
+        return "none"
 
     @abstractmethod
     def build(self, setting: GeneratorSetting) -> Proposer:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -12,7 +13,7 @@ from objectives.batch import Batch, DeviceProposal, Encoded
 from objectives.heads import MaskedLMHead
 
 from .base import Generator, GeneratorSetting, Proposed, Proposer, draw_tokens
-from .network import build_network, encode, table_width
+from .network import build_network, encode, table_width, word_table
 
 SHARING = ("none", "hard", "gdes")
 
@@ -27,7 +28,6 @@ class MaskedLM(Generator):
     """
 
     name: ClassVar[str] = "masked_lm"
-    learns: ClassVar[bool] = True
 
     width_rate: float = 0.25  # of the encoder's; Clark et al. find 1/4 to 1/2 best
     depth_rate: float = 1.0
@@ -40,6 +40,14 @@ class MaskedLM(Generator):
             raise ValueError(f"sharing is '{self.sharing}'; it must be one of {', '.join(SHARING)}")
         if not (0 < self.width_rate <= 1 and 0 < self.depth_rate <= 1 and self.temperature > 0):
             raise ValueError("width_rate and depth_rate must lie in (0, 1], and temperature above 0")
+
+    @property
+    def loss_weight(self) -> float:
+        return self.weight
+
+    @property
+    def table_sharing(self) -> str:
+        return self.sharing
 
     def build(self, setting: GeneratorSetting) -> Proposer:
         config = shrink_config(setting.config, self.width_rate, self.depth_rate)
@@ -92,7 +100,7 @@ class MaskedLMProposer(Proposer):
         width = table_width(config)
         if shared is None:  # logits start with a variance of about 1, also where the table is wider than the network
             std = config.initializer_range * math.sqrt(config.hidden_size / width)
-            nn.init.normal_(self.network.get_input_embeddings().weight, std=std)
+            nn.init.normal_(word_table(self.network), std=std)
         else:
             same = shared.embedding_dim == width
             self.network.set_input_embeddings(
@@ -104,7 +112,7 @@ class MaskedLMProposer(Proposer):
     special_ids: Tensor
 
     def forward(self, batch: Batch, proposal: DeviceProposal) -> Proposed:
-        table = self.network.get_input_embeddings().weight  # (V, E)
+        table = word_table(self.network)  # (V, E)
         hidden = encode(self.network, batch)
         encoded = Encoded(hidden, batch.input_ids, table)
         logits = self.head.logits(encoded.at(proposal.positions), table).float()  # (N, V)
@@ -114,3 +122,5 @@ class MaskedLMProposer(Proposer):
             token_ids = draw_tokens(beliefs.softmax(-1), proposal.uniforms)
         return Proposed(token_ids, self.head.score(encoded, proposal.positions, proposal.original_ids, logits))
 
+    def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
+        return self.head.summarise(statistics, count)

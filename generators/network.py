@@ -1,6 +1,7 @@
 """Any `transformers` encoder: built from a configuration, run on a batch."""
 
 import inspect
+from typing import cast
 
 from torch import Tensor
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
@@ -16,7 +17,7 @@ def build_network(config: PreTrainedConfig, attention: str) -> PreTrainedModel:
 def drop_pooler(network: PreTrainedModel) -> PreTrainedModel:
     """Take the pooler off, where there is one."""
     if getattr(network, "pooler", None) is not None:
-        network.pooler = None
+        network.pooler = None  # type: ignore[assignment]  # its class has no word for a part taken off
     return network
 
 
@@ -32,6 +33,11 @@ def reads_segments(network: PreTrainedModel) -> bool:
     """Say whether the encoder tells a second text from the first by an embedding; others have only the separator between them."""
     accepts = "token_type_ids" in inspect.signature(network.forward).parameters
     return accepts and getattr(network.config, "type_vocab_size", 0) > 1
+
+
+def word_table(network: PreTrainedModel) -> Tensor:
+    """Return the word table (V, E) that the encoder reads by, whatever it is made of."""
+    return cast(Tensor, network.get_input_embeddings().weight)
 
 
 def table_width(config: PreTrainedConfig) -> int:

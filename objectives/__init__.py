@@ -27,5 +27,7 @@ def build_objectives(spec: str | Mapping[str, Any]) -> tuple[Objective, ...]:
     built = tuple(build_plugin("objective", name, options, OBJECTIVES) for name, options in parse_spec(spec).items())
     arranging = [objective.name for objective in built if objective.arranges()]
     if len(arranging) > 1:
-        raise UserError(f"{' and '.join(arranging)} both decide which sentences stand where; one input can carry only one of them")
+        raise UserError(
+            f"{' and '.join(arranging)} both decide which sentences stand where; one input can carry only one of them"
+        )
     return built

@@ -34,7 +34,9 @@ class Batch:
 
     def with_ids(self, positions: Tensor, token_ids: Tensor) -> "Batch":
         """Return the batch with other ids at flat `positions` (N,)."""
-        return replace(self, input_ids=self.input_ids.flatten().scatter(0, positions, token_ids).view_as(self.input_ids))
+        return replace(
+            self, input_ids=self.input_ids.flatten().scatter(0, positions, token_ids).view_as(self.input_ids)
+        )
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
@@ -66,7 +68,8 @@ class Encoded(NamedTuple):
         return self.hidden.flatten(0, 1).index_select(0, positions)
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """A sum and the number of targets in it, never a mean: the loop divides by the count over all micro-batches and devices."""
 
     total: Tensor  # ()

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64 (Steele et al., 2014): the increment and the two multipliers of its finaliser
+_GOLDEN = np.uint64(
+    0x9E3779B97F4A7C15
+)  # SplitMix64 (Steele et al., 2014): the increment and the two multipliers of its finaliser
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 

@@ -131,7 +131,9 @@ class DetectionHead(Head):
     def __init__(self, config: PreTrainedConfig, target: str) -> None:
         super().__init__()
         self.target = target
-        self.transform = Transform(detection_style(config), config.hidden_size, config.hidden_size, config.initializer_range)
+        self.transform = Transform(
+            detection_style(config), config.hidden_size, config.hidden_size, config.initializer_range
+        )
         self.classifier = nn.Linear(config.hidden_size, 1)
         nn.init.normal_(self.classifier.weight, std=HEAD_STD)
         nn.init.zeros_(self.classifier.bias)
@@ -154,7 +156,9 @@ class SequenceHead(Head):
         super().__init__()
         self.target = target
         self.num_classes = num_classes
-        self.transform = Transform(sequence_style(config), config.hidden_size, config.hidden_size, config.initializer_range)
+        self.transform = Transform(
+            sequence_style(config), config.hidden_size, config.hidden_size, config.initializer_range
+        )
         self.classifier = nn.Linear(config.hidden_size, num_classes)
         nn.init.normal_(self.classifier.weight, std=HEAD_STD)
         nn.init.zeros_(self.classifier.bias)

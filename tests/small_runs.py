@@ -8,7 +8,9 @@ import numpy as np
 from training.config import Config
 from training.setup import Run, build_run, make_accelerator
 
-WORDS = [first + second for first in "b d f g k l m n p r s t".split() for second in "ar ei olu anto ish u eden".split()]
+WORDS = [
+    first + second for first in "b d f g k l m n p r s t".split() for second in "ar ei olu anto ish u eden".split()
+]
 
 
 def write_text(path: Path, num_documents: int = 40) -> Path:

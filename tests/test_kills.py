@@ -17,7 +17,13 @@ def test_killed_runs_end_as_the_uninterrupted_one_bit_for_bit(tmp_path, objectiv
     ends = {}
     for name, number in (("straight", 0), ("killed", kills)):
         config = make_config(
-            tmp_path, objective=objective, out=str(tmp_path / name), max_steps=400, save_every=1, log_every=3, eval_every=50
+            tmp_path,
+            objective=objective,
+            out=str(tmp_path / name),
+            max_steps=400,
+            save_every=1,
+            log_every=3,
+            eval_every=50,
         )
         out, _ = finish(start(["-m", "tests.kill_runs", json.dumps(config.as_dict()), number, 7]), timeout=900)
         seen = json.loads(out.splitlines()[-1])

@@ -152,7 +152,10 @@ def test_a_finished_run_says_what_it_did(tmp_path):
     assert record["steps_done"] == 6 and record["config"]["objective"] == "mlm+nsp"
     assert record["chance"]["nsp"]["ln 2"] == pytest.approx(np.log(2))
     assert {row["split"] for row in read_log(tmp_path / "run")} == {"train", "held_out"}
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000003", "step-00000006"]
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step-00000003",
+        "step-00000006",
+    ]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -85,9 +85,7 @@ def test_selected_tokens_are_hidden_randomised_and_kept_in_the_papers_proportion
     """Invariants 14 and 16 on 100,000 selected tokens (Devlin et al., 2019, appendix A.1); random ones are never special."""
     sequences = make_sequences([128] * 5300)
     chosen = choose(sequences, 0.15)
-    shown = hide_tokens(
-        sequences, chosen, draws_for(sequences), vocabulary, mask_token_rate=0.8, random_token_rate=0.1
-    )
+    shown = hide_tokens(sequences, chosen, draws_for(sequences), vocabulary, mask_token_rate=0.8, random_token_rate=0.1)
     original = sequences.token_ids[chosen]
     assert len(chosen) > 100_000
     assert (shown == vocabulary.mask_id).mean() == pytest.approx(0.8, abs=0.005)

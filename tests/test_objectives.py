@@ -33,7 +33,10 @@ def same(one, other):
     pairs = [(one.sequences.token_ids, other.sequences.token_ids), (one.sequences.offsets, other.sequences.offsets)]
     for name, targets in one.targets.items():
         for key, target in targets.items():
-            pairs += [(target.positions, other.targets[name][key].positions), (target.values, other.targets[name][key].values)]
+            pairs += [
+                (target.positions, other.targets[name][key].positions),
+                (target.values, other.targets[name][key].values),
+            ]
     return all(np.array_equal(a, b) for a, b in pairs)
 
 

@@ -41,7 +41,11 @@ def batch():
 
 
 def inputs_of(batch):
-    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "token_type_ids": batch.token_type_ids}
+    return {
+        "input_ids": batch.input_ids,
+        "attention_mask": batch.attention_mask,
+        "token_type_ids": batch.token_type_ids,
+    }
 
 
 def hidden_of(model, batch):
@@ -85,7 +89,9 @@ def test_masked_lm_is_berts_and_electras(batch, kind):
     labels = torch.full((60,), -100)
     labels[positions] = values
     table = model.get_input_embeddings().weight
-    loss = head(Encoded(hidden_of(model, batch), batch.input_ids, table), {"original_ids": DeviceTarget(positions, values)})
+    loss = head(
+        Encoded(hidden_of(model, batch), batch.input_ids, table), {"original_ids": DeviceTarget(positions, values)}
+    )
     expected = model(**inputs_of(batch), labels=labels.view(4, 15)).loss
     assert float(loss.total.detach() / loss.count) == pytest.approx(float(expected.detach()), abs=1e-6)
 

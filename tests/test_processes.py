@@ -21,10 +21,14 @@ OBJECTIVES = ["mlm", "rtd", "nsp", "sentence_shuffle", "mlm+nsp", "rtd+sentence_
 
 def start(arguments, processes=1):
     """Start a Python command in the repository, under torchrun where there are several processes."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, *launcher, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def finish(process, timeout=300):
@@ -35,7 +39,9 @@ def finish(process, timeout=300):
 
 def trace_of(config, out, processes, steps):
     arguments = ["tests/trace_run.py", json.dumps(config.as_dict()), out, steps]
-    finish(start(["-m", "tests.trace_run", *arguments[1:]], processes) if processes == 1 else start(arguments, processes))
+    finish(
+        start(["-m", "tests.trace_run", *arguments[1:]], processes) if processes == 1 else start(arguments, processes)
+    )
     return out
 
 

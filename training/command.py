@@ -268,7 +268,7 @@ def _load_record(folder: str) -> dict[str, Any]:
     if not Path(folder).is_dir():
         raise UserError(f"--resume {folder}: there is no such folder")
     if not os.path.isfile(path):
-        raise UserError(f"--resume {folder}: it has no run.json that can be read, so there is no run to go on with")
+        raise UserError(f"--resume {folder}: it has no run.json, so there is no run to go on with")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -16,7 +16,18 @@ if TYPE_CHECKING:  # objectives, generators and encoders import torch, which tak
     from objectives import Objective
 
 HARMLESS = frozenset(
-    {"log_every", "eval_every", "save_every", "keep", "workers", "trackers", "cache", "threads", "resume"}
+    {
+        "log_every",
+        "eval_every",
+        "eval_examples",
+        "save_every",
+        "keep",
+        "workers",
+        "trackers",
+        "cache",
+        "threads",
+        "resume",
+    }
 )
 GROUPS = {  # the first setting of each group -> its title
     "objective": "What is learned, by what, from what",
@@ -122,7 +133,7 @@ class Config:
     """Steps between log lines."""
     eval_every: int = 500
     """Steps between evaluations on the held-out documents; there is one at the end in any case."""
-    eval_examples: int = 512
+    eval_examples: int = 1024
     """How many held-out examples an evaluation reads."""
     save_every: int = 500
     """Steps between checkpoints."""

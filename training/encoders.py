@@ -4,9 +4,17 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModel, CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    CONFIG_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from corpora import Vocabulary
 from corpora.errors import UserError
@@ -48,10 +56,14 @@ def check_encoder(name: str) -> None:
     if folder.is_dir():
         raise UserError(f"encoder folder '{name}' has no config.json; a `transformers` folder has one")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or ("/" in name and folder.parent.is_dir()):
-        raise UserError(f"there is no encoder folder '{name}'; give a `transformers` folder, or one of {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny)")
+        raise UserError(
+            f"there is no encoder folder '{name}'; give a `transformers` folder, or one of {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny)"
+        )
     if "/" in name:
         return  # a name on the hub, which is looked up when it is loaded
-    raise UserError(f"encoder '{name}' is unknown{suggest(name, known_encoders())} Known: {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny), a folder, or a name on the hub")
+    raise UserError(
+        f"encoder '{name}' is unknown{suggest(name, known_encoders())} Known: {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny), a folder, or a name on the hub"
+    )
 
 
 def build_encoder(spec: EncoderSpec) -> PreTrainedModel:
@@ -71,7 +83,7 @@ def make_config(spec: EncoderSpec) -> PreTrainedConfig:
     """
     family, _, size = spec.name.rpartition("-")
     layers, width, heads = SIZES[size]
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "vocab_size": spec.vocabulary.size,
         "hidden_size": width,
         "num_hidden_layers": layers,
@@ -97,9 +109,9 @@ def make_config(spec: EncoderSpec) -> PreTrainedConfig:
     return CONFIG_MAPPING[family or "modernbert"](**settings)
 
 
-def _modernbert_settings(spec: EncoderSpec, width: int, layers: int, *, stock: bool) -> dict[str, object]:
+def _modernbert_settings(spec: EncoderSpec, width: int, layers: int, *, stock: bool) -> dict[str, Any]:
     vocabulary = spec.vocabulary
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "intermediate_size": width * 3 // 2 if stock else width * 2,
         "embedding_dropout": spec.dropout,
         "attention_dropout": spec.dropout,
@@ -119,17 +131,23 @@ def _load_encoder(spec: EncoderSpec) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(spec.name, trust_remote_code=False)
         if config.is_encoder_decoder or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            raise UserError(f"'{spec.name}' is a {config.model_type} model, which is no text encoder; give one of BERT's kind")
+            raise UserError(
+                f"'{spec.name}' is a {config.model_type} model, which is no text encoder; give one of BERT's kind"
+            )
         network = AutoModel.from_pretrained(
             spec.name, config=config, attn_implementation=spec.attention, dtype="float32", trust_remote_code=False
         )
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:  # the last: weights of another shape
         raise UserError(f"encoder '{spec.name}' can't be loaded: {str(error).strip().splitlines()[0]}") from error
     if config.vocab_size < spec.vocabulary.size:
-        raise UserError(f"the tokenizer has {spec.vocabulary.size:,} tokens and the encoder '{spec.name}' rows for {config.vocab_size:,}; give --tokenizer {spec.name}, or the tokenizer that it was trained with")
+        raise UserError(
+            f"the tokenizer has {spec.vocabulary.size:,} tokens and the encoder '{spec.name}' rows for {config.vocab_size:,}; give --tokenizer {spec.name}, or the tokenizer that it was trained with"
+        )
     usable = max_positions(config)
     if usable is not None and spec.max_length > usable:
-        raise UserError(f"--max_length {spec.max_length} is longer than the {usable} positions of the encoder '{spec.name}'; give --max_length {usable} or less")
+        raise UserError(
+            f"--max_length {spec.max_length} is longer than the {usable} positions of the encoder '{spec.name}'; give --max_length {usable} or less"
+        )
     return drop_pooler(network)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,23 @@ from tqdm import tqdm
 
 from .folders import storage_errors
 
+TELLING = {  # held-out figures worth a line, and what to call them
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "positive_rate": "positives",
+    "hidden_loss": "at hidden tokens",
+    "hidden_accuracy": "of them right",
+    "accuracy": "accuracy",
+    "majority": "majority",
+}
+
 
 class Log:
     """Writes rows to metrics.jsonl, shows progress on stderr, and feeds accelerate's trackers. Only the main process says anything."""
 
-    def __init__(self, folder: Path, accelerator: Accelerator, chance: dict[str, dict[str, float]], max_steps: int) -> None:
+    def __init__(
+        self, folder: Path, accelerator: Accelerator, chance: dict[str, dict[str, float]], max_steps: int
+    ) -> None:
         self.path = folder / "metrics.jsonl"
         self.accelerator = accelerator
         self.chance = chance
@@ -42,7 +55,12 @@ class Log:
     def start(self, step: int) -> None:
         """Show where the run begins."""
         if self.accelerator.is_main_process and sys.stderr.isatty():
-            self.bar = tqdm(total=self.max_steps, initial=step, bar_format="{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}]", dynamic_ncols=True)
+            self.bar = tqdm(
+                total=self.max_steps,
+                initial=step,
+                bar_format="{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}]",
+                dynamic_ncols=True,
+            )
 
     def advance(self) -> None:
         """Count one step."""
@@ -55,30 +73,41 @@ class Log:
             return
         with storage_errors(self.path), self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        line = self.describe(row)
-        if self.bar is not None and row["split"] == "train":
-            self.bar.set_postfix_str(line)
+        if row["split"] == "held_out":
+            self.say(f"step {row['step']:,} held out\n{self.describe_held_out(row)}")
         elif self.bar is not None:
-            self.bar.write(f"step {row['step']:,} held out: {line}", file=sys.stderr)
+            self.bar.set_postfix_str(self.describe_step(row))
         else:
-            left = f", {format_seconds(seconds_left)} left" if seconds_left is not None else ""
-            kind = "held out: " if row["split"] == "held_out" else ""
-            print(f"step {row['step']:,}/{self.max_steps:,}{left} {kind}{line}", file=sys.stderr)
+            left = f" {format_seconds(seconds_left)} left" if seconds_left is not None else ""
+            self.say(f"step {row['step']:,}/{self.max_steps:,}{left} {self.describe_step(row)}")
         if self.accelerator.trackers:
             self.accelerator.log(flatten(row), step=row["step"])
 
-    def describe(self, row: dict[str, Any]) -> str:
-        """Return each loss beside its chance levels, and the figure that tells most about it."""
-        parts = []
+    def say(self, text: str) -> None:
+        """Print to stderr, above the progress bar where there is one."""
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr)
+
+    def describe_step(self, row: dict[str, Any]) -> str:
+        """Return the speed and each loss, in parentheses the lowest loss of chance: a loss that stays there is stuck."""
+        parts = [f"{row['tokens_per_second'] / 1000:.1f}k tok/s"]
         for name, loss in row["losses"].items():
-            figures = row.get("metrics", {}).get(name, {})
-            loss = figures.get("hidden_loss", loss)
-            levels = " ".join(f"{level} {value:.2f}" for level, value in self.chance.get(name, {}).items())
-            telling = next((f"{key} {figures[key]:.3f} " for key in ("auroc", "hidden_accuracy", "accuracy") if key in figures), "")
-            parts.append(f"{name} {loss:.3f} {telling}({levels})")
-        if "tokens_per_second" in row:
-            parts.insert(0, f"{row['tokens_per_second'] / 1000:.1f}k tok/s")
+            parts.append(f"{name} {loss:.3f} ({min(self.chance[name].values()):.2f})")
         return " ".join(parts)
+
+    def describe_held_out(self, row: dict[str, Any]) -> str:
+        """Return a line for each loss: its figures, then every level of chance."""
+        lines = []
+        for name, loss in row["losses"].items():
+            figures = dict(row["metrics"].get(name, {}))
+            if figures.get("hidden_loss") == loss:  # every token asked about was hidden
+                del figures["hidden_loss"], figures["hidden_accuracy"]
+            levels = ", ".join(f"{level} {value:.3f}" for level, value in self.chance[name].items())
+            shown = [f"{TELLING[key]} {figures[key]:.3f}" for key in TELLING if key in figures]
+            lines.append(f"  {name}: loss {loss:.3f} (chance: {levels}){''.join(', ' + each for each in shown)}")
+        return "\n".join(textwrap.fill(line, 79, subsequent_indent="    ") for line in lines)
 
     def close(self) -> None:
         """Take the progress bar away."""

@@ -18,6 +18,7 @@ from corpora.errors import TrainingError, UserError
 from objectives.batch import Batch
 from objectives.draws import hash_fields
 
+from .closing import closing_words
 from .config import Config
 from .evaluate import evaluate
 from .log import Log
@@ -56,6 +57,8 @@ def pretrain(config: Config) -> Path:
         finally:
             log.close()
         finish_run(run, record)
+        if accelerator.is_main_process:
+            print(closing_words(run), file=sys.stderr)
         if config.trackers:
             accelerator.end_training()
     return folder
@@ -82,17 +85,20 @@ def train(run: Run, log: Log) -> None:
             if run.step % config.save_every == 0 or run.step == last or stop:
                 save_progress(run)
             if stop and run.step < last:
-                error = Stopped(f"stopped by {signal.Signals(stop).name} after step {run.step:,} of {last:,}, which is saved; go on with: python pretrain.py --resume {run.folder}")
+                error = Stopped(
+                    f"stopped by {signal.Signals(stop).name} after step {run.step:,} of {last:,}, which is saved; go on with: python pretrain.py --resume {run.folder}"
+                )
                 error.exit_code = 128 + stop
                 raise error
 
 
 def report(run: Run, log: Log) -> None:
     """Evaluate on the held-out text and log it."""
-    figures = evaluate(run)
-    if figures:
-        losses = {name: each.pop("loss") for name, each in figures.items()}
-        log.write({"step": run.step, "tokens": run.tokens, "split": "held_out", "losses": losses, "metrics": figures})
+    run.figures = evaluate(run)
+    if run.figures:
+        losses = {name: each["loss"] for name, each in run.figures.items()}
+        metrics = {name: {k: v for k, v in each.items() if k != "loss"} for name, each in run.figures.items()}
+        log.write({"step": run.step, "tokens": run.tokens, "split": "held_out", "losses": losses, "metrics": metrics})
 
 
 def take_step(run: Run, batches: list[tuple[int, Batch]], received: int) -> dict[str, Any]:
@@ -160,7 +166,9 @@ def check_finite(run: Run, totals: dict[str, float], norm: float, numbers: list[
     examples = [
         int(example)
         for number in numbers
-        for example in micro_batch_examples(*divmod(number, per_step), batch_size=run.config.batch_size, micro_batch_size=run.config.micro_batch_size)
+        for example in micro_batch_examples(
+            *divmod(number, per_step), batch_size=run.config.batch_size, micro_batch_size=run.config.micro_batch_size
+        )
     ]
     what = f"the loss of {', '.join(bad)}" if bad else "the gradient"
     raise TrainingError(

@@ -1,17 +1,18 @@
 """The encoder, a head for each objective, and a generator for each that needs one."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
 from corpora import Vocabulary
-from generators import Generator, GeneratorSetting
-from generators.masked_lm import MaskedLM
-from generators.network import encode, table_width
+from generators import Generator, GeneratorSetting, Proposer
+from generators.network import encode, table_width, word_table
 from objectives.base import Objective
 from objectives.batch import Batch, Encoded, Loss
+from objectives.heads import Head
 
 from .embeddings import DisentangledEmbedding
 
@@ -32,21 +33,21 @@ class PretrainingModel(nn.Module):
         self.objectives = {objective.name: objective for objective in objectives}
         setting = GeneratorSetting(
             config=encoder.config,
-            word_embeddings=encoder.get_input_embeddings(),
+            word_embeddings=cast(nn.Embedding, encoder.get_input_embeddings()),
             vocabulary=vocabulary,
             unigram_counts=unigram_counts,
             attention=attention,
         )
         needing = [objective.name for objective in objectives if objective.uses_generator]
         self.generators = nn.ModuleDict({name: generator.build(setting) for name in needing})
-        if needing and isinstance(generator, MaskedLM) and generator.sharing == "gdes":
+        if needing and generator.table_sharing == "gdes":
             encoder.set_input_embeddings(DisentangledEmbedding(setting.word_embeddings))
         self.encoder = encoder
         width = table_width(encoder.config)
         self.heads = nn.ModuleDict({o.name: o.build_head(encoder.config, width, vocabulary) for o in objectives})
         self.weights = {objective.name: objective.weight for objective in objectives}
-        if generator.learns:
-            self.weights |= {generator_loss_name(name): generator.weight for name in needing}
+        if generator.loss_weight is not None:
+            self.weights |= {generator_loss_name(name): generator.loss_weight for name in needing}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """Return each objective's loss, and each learning generator's under its own name."""
@@ -62,7 +63,7 @@ class PretrainingModel(nn.Module):
         for name, objective in self.objectives.items():
             targets[name] = objective.judge(batch.targets[name], filled.input_ids)
         hidden = encode(self.encoder, filled)
-        encoded = Encoded(hidden, filled.input_ids, self.encoder.get_input_embeddings().weight)
+        encoded = Encoded(hidden, filled.input_ids, word_table(self.encoder))
         for name, head in self.heads.items():
             losses[name] = head(encoded, targets[name])
         return losses
@@ -75,9 +76,10 @@ class PretrainingModel(nn.Module):
 
     def summarise(self, name: str, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
         """Turn the summed statistics of a loss, an objective's or a generator's, into figures."""
-        owners = {generator_loss_name(name): proposer for name, proposer in self.generators.items()}
-        head = self.heads[name] if name in self.heads else owners[name].head
-        return head.summarise(statistics, count)
+        if name in self.heads:
+            return cast(Head, self.heads[name]).summarise(statistics, count)
+        owners = {generator_loss_name(objective): proposer for objective, proposer in self.generators.items()}
+        return cast(Proposer, owners[name]).summarise(statistics, count)
 
 
 def generator_loss_name(objective: str) -> str:

@@ -51,19 +51,24 @@ def open_folder(folder: Path, config: Config, accelerator: Accelerator) -> Itera
 
 
 def check_folder(folder: Path, config: Config) -> None:
-    """Raise a UserError where `folder` is not free for a new run, or holds none to resume."""
+    """Raise a UserError where `folder` is not free for a new run, or holds none that can be resumed."""
     if config.resume is not None:
         if not (folder / RECORD).is_file():
             raise UserError(f"{folder} has no {RECORD}, so there is no run to resume; --out {folder} starts one")
+        read_record(folder)
         return
     with storage_errors(folder):
         found = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
         if not found.is_dir():
-            raise UserError(f"--out {folder} can't be made: {found} is a file, or a link that leads nowhere; give a folder, absent or empty")
+            raise UserError(
+                f"--out {folder} can't be made: {found} is a file, or a link that leads nowhere; give a folder, absent or empty"
+            )
         names = sorted(os.listdir(folder)) if folder.exists() else []
     if names not in ([], [LOCK]):  # a run that was killed before its first step leaves the lock's file
         is_run = RECORD in names
-        advice = f"python pretrain.py --resume {shlex.quote(str(folder))} goes on with it" if is_run else "it is not a run's"
+        advice = (
+            f"python pretrain.py --resume {shlex.quote(str(folder))} goes on with it" if is_run else "it is not a run's"
+        )
         raise UserError(f"the folder {folder} is not empty ({advice}); give --out a new one")
 
 
@@ -90,9 +95,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / RECORD} can't be read: {error}") from error
-    corpus = record.get("corpus")
-    if type(record.get("max_steps")) is not int or not isinstance(corpus, dict) or "fingerprint" not in corpus:
-        raise CheckpointError(f"{folder / RECORD} lacks max_steps or the corpus's fingerprint; restore it from a copy, or start again with a new --out")
+    corpus = record.get("corpus") if isinstance(record, dict) else None
+    if not isinstance(corpus, dict) or "fingerprint" not in corpus or type(record.get("max_steps")) is not int:
+        raise CheckpointError(
+            f"{folder / RECORD} lacks max_steps or the corpus's fingerprint; restore it from a copy, or start again with a new --out"
+        )
     return record
 
 
@@ -120,7 +127,11 @@ def save_progress(run: Run) -> None:
 
 def model_tensors(run: Run) -> dict[str, Tensor]:
     """Return every weight once, shared ones under their first name."""
-    buffers = {name: buffer for name, buffer in run.model.state_dict().items() if name not in dict(run.model.named_parameters(remove_duplicate=False))}
+    buffers = {
+        name: buffer
+        for name, buffer in run.model.state_dict().items()
+        if name not in dict(run.model.named_parameters(remove_duplicate=False))
+    }
     return {name: parameter.detach() for name, parameter in run.model.named_parameters()} | buffers
 
 
@@ -131,7 +142,9 @@ def load_progress(run: Run) -> None:
     record = read_record(run.folder)
     run.max_steps = record["max_steps"]
     if record["corpus"]["fingerprint"] != run.corpus.fingerprint:
-        raise CheckpointError(f"the corpus has changed since {run.folder} was started (fingerprint {record['corpus']['fingerprint'][:12]}, now {run.corpus.fingerprint[:12]}); a resumed run needs the same text and tokenizer")
+        raise CheckpointError(
+            f"the corpus has changed since {run.folder} was started (fingerprint {record['corpus']['fingerprint'][:12]}, now {run.corpus.fingerprint[:12]}); a resumed run needs the same text and tokenizer"
+        )
     checkpoint = load_newest(run.folder / "checkpoints")
     if checkpoint is None:
         _tell(run, f"{run.folder} has no checkpoint yet: starting at step 0")
@@ -149,7 +162,9 @@ def _restore_weights(run: Run, saved: dict[str, Tensor]) -> None:
     held = model_tensors(run)
     if held.keys() != saved.keys() or any(held[name].shape != saved[name].shape for name in held):
         odd = sorted(held.keys() ^ saved.keys()) or [name for name in held if held[name].shape != saved[name].shape]
-        raise CheckpointError(f"the checkpoint's weights are not this model's: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}")
+        raise CheckpointError(
+            f"the checkpoint's weights are not this model's: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}"
+        )
     with torch.no_grad():
         for name, tensor in held.items():
             tensor.copy_(saved[name])
@@ -165,12 +180,17 @@ def _restore_optimizer(run: Run, saved: dict[str, Tensor]) -> None:
 
 def finish_run(run: Run, record: dict[str, Any]) -> None:
     """Export the encoder with its heads and write the model card."""
-    figures = evaluate(run)
+    run.figures = run.figures or evaluate(run)  # they are there but for a run that was finished before
     if run.accelerator.is_main_process:
         tokenizer = run.corpus.load_tokenizer()
         export_run(run.folder, run.model, tokenizer, run.objectives, vocabulary=run.corpus.vocabulary)
         rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-        finished = record | {"steps_done": run.step, "tokens_seen": run.tokens, "seconds": run.seconds, "held_out": figures}
+        finished = record | {
+            "steps_done": run.step,
+            "tokens_seen": run.tokens,
+            "seconds": run.seconds,
+            "held_out": run.figures,
+        }
         write_card(run.folder, finished, rows)
         write_json(run.folder / RECORD, finished)
     run.accelerator.wait_for_everyone()

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 
-SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the steps after the warm-up that are done -> share of the peak
+SCHEDULES: dict[
+    str, Callable[[float], float]
+] = {  # share of the steps after the warm-up that are done -> share of the peak
     "linear": lambda done: 1 - done,
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     "constant_then_decay": lambda done: min(1.0, (1 - done) / 0.1),

@@ -50,6 +50,7 @@ class Run:
     tokens: int = 0  # seen so far, special tokens counted, padding not
     seconds: float = 0.0
     window: dict[str, list[float]] = field(default_factory=dict)  # sums since the last log line
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)  # of the last held-out evaluation
 
     @property
     def chance(self) -> dict[str, dict[str, float]]:
@@ -76,7 +77,9 @@ def make_accelerator(config: Config) -> Accelerator:
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=trackers, project_dir=config.out)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
-        raise UserError(f"{launched} processes were launched and accelerate runs {accelerator.num_processes}; use torchrun --nproc_per_node {launched}")
+        raise UserError(
+            f"{launched} processes were launched and accelerate runs {accelerator.num_processes}; use torchrun --nproc_per_node {launched}"
+        )
     return accelerator
 
 
@@ -129,7 +132,9 @@ def check_apart(config: Config) -> None:
         if not os.path.isdir(corpus) or not place.is_relative_to(corpus):
             continue
         if not any(part.startswith(".") for part in place.relative_to(corpus).parts):  # hidden folders are not read
-            raise UserError(f"--{option} {value} is inside the corpus folder {config.corpus}, and what is written there would be read as text; give --{option} a folder elsewhere")
+            raise UserError(
+                f"--{option} {value} is inside the corpus folder {config.corpus}, and what is written there would be read as text; give --{option} a folder elsewhere"
+            )
 
 
 def choose_tokenizer(config: Config) -> str | None:
@@ -138,7 +143,9 @@ def choose_tokenizer(config: Config) -> str | None:
         return config.tokenizer
     folder = Path(config.encoder)
     if folder.is_dir() and not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
-        raise UserError(f"the encoder folder {folder} has no tokenizer; give --tokenizer the one that it was trained with")
+        raise UserError(
+            f"the encoder folder {folder} has no tokenizer; give --tokenizer the one that it was trained with"
+        )
     return config.encoder
 
 
@@ -150,10 +157,14 @@ def open_batches(
     train = MicroBatches(stream=stream, batch_size=config.batch_size, micro_batch_size=config.micro_batch_size)
     if len(stream.passages) < config.batch_size:
         skipped = f" ({describe_skipped(stream)})" if stream.num_skipped else ""
-        raise CorpusError(f"the corpus is too small for one batch: training passages found {len(stream.passages):,}{skipped}, --batch_size {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less")
+        raise CorpusError(
+            f"the corpus is too small for one batch: training passages found {len(stream.passages):,}{skipped}, --batch_size {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less"
+        )
     if train.per_step < accelerator.num_processes:
         world = accelerator.num_processes
-        raise UserError(f"a step has {train.per_step} micro-batches for {world} processes; give --micro_batch_size {max(1, config.batch_size // world)} or less, or a larger --batch_size")
+        raise UserError(
+            f"a step has {train.per_step} micro-batches for {world} processes; give --micro_batch_size {max(1, config.batch_size // world)} or less, or a larger --batch_size"
+        )
     if stream.num_skipped and accelerator.is_main_process:
         print(describe_skipped(stream), file=sys.stderr)
     try:

@@ -130,7 +130,9 @@ def to_batch(flat: Flat, vocabulary: Vocabulary) -> Batch:
     """Lay the sequences out as padded rows of torch tensors, one example a row, as long as the longest."""
     sequences = flat.sequences
     num_rows, length = sequences.num_examples, int(sequences.lengths.max())
-    place = expand_ranges(np.arange(num_rows) * length, sequences.lengths)  # (T,) where each token goes in the flattened rows
+    place = expand_ranges(
+        np.arange(num_rows) * length, sequences.lengths
+    )  # (T,) where each token goes in the flattened rows
 
     def lay_out(values: np.ndarray, padding: int) -> torch.Tensor:
         rows = np.full(num_rows * length, padding, dtype=np.int64)

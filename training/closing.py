@@ -1,0 +1,45 @@
+"""What a run says at its end: what was learned, beside chance, where it is, and what one may do next."""
+
+import shlex
+
+from .log import format_seconds
+from .setup import Run
+
+_ENOUGH = 0.02  # a loss less than this share below chance has learned nothing worth the name
+
+
+def closing_words(run: Run) -> str:
+    """Return the last lines of a run, at most 80 columns wide but for its commands."""
+    folder = shlex.quote(str(run.folder))
+    lines = ["", f"{run.folder}: {run.step:,} steps, {run.tokens:,} tokens, {format_seconds(run.seconds)} of training"]
+    for name, figures in run.figures.items():
+        loss = figures.get("hidden_loss", figures["loss"])
+        level, chance = min(run.chance[name].items(), key=lambda each: each[1])
+        where = " at hidden tokens" if "hidden_loss" in figures else ""
+        lines.append(
+            f"  {name}: held-out loss {loss:.3f}{where}, {chance - loss:+.3f} below chance ({level} {chance:.3f})"
+        )
+        if "auroc" in figures:
+            lines.append(f"    AUROC {figures['auroc']:.3f} (chance .500)")
+        elif "majority" in figures:
+            lines.append(f"    accuracy {figures['accuracy']:.3f} (majority {figures['majority']:.3f})")
+        elif chance - loss < _ENOUGH * chance:
+            lines.append("    no better than the frequencies of the tokens: it needs more steps")
+    return "\n".join([*lines, "", "next:", *(f"  {command}" for command in next_commands(run, folder))])
+
+
+def next_commands(run: Run, folder: str) -> list[str]:
+    """Return three commands to try: look at what was learned, learn something else from the same text, look at one's own text."""
+    names = [objective.name for objective in run.objectives]
+    masked = f"heads/{names[0]}" if names[0] == "mlm" else "generator" if run.model.generators else None
+    mask = run.corpus.load_tokenizer().mask_token
+    if masked is not None and (run.folder / masked / "config.json").is_file():
+        look = f"""python -c "from transformers import pipeline; print(*pipeline('fill-mask', '{run.folder / masked}')('The name of the {mask} is given.'), sep='\\n')\""""
+    else:
+        look = f"python -m json.tool {folder}/run.json"
+    other = "rtd" if "rtd" not in names else "mlm+nsp"
+    return [
+        look,
+        f"python pretrain.py --objective {other} --corpus {shlex.quote(run.config.corpus)} --max_minutes 10",
+        "python -m corpora YOUR_TEXT.txt",
+    ]
