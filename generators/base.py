@@ -21,7 +21,10 @@ class Proposed(NamedTuple):
 
 
 class Proposer(nn.Module, ABC):
-    """A generator at work. Its only chance is the proposal's uniform numbers, so that a proposal does not depend on the batch it is made in."""
+    """A generator at work.
+
+    Its only chance is the proposal's uniform numbers, so that a proposal does not depend on the batch it is made in.
+    """
 
     @abstractmethod
     def forward(self, batch: Batch, proposal: DeviceProposal) -> Proposed:
@@ -65,7 +68,10 @@ class Generator(ABC):
 
 
 def draw_tokens(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw from each row of float32 weights (N, V) by the inverse of its cumulative sum at uniforms (N,): a token of weight 0 is never drawn."""
+    """Draw from each row of float32 weights (N, V) by the inverse of its cumulative sum at uniforms (N,).
+
+    A token of weight 0 is never drawn.
+    """
     cumulative = weights.cumsum(-1)
     thresholds = uniforms[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, thresholds, right=True).squeeze(-1)

@@ -20,11 +20,14 @@ SHARING = ("none", "hard", "gdes")
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedLM(Generator):
-    """A masked LM of the encoder's own architecture, smaller, that learns jointly by maximum likelihood (Clark et al., 2020, section 2, https://arxiv.org/abs/2003.10555).
+    """A masked LM of the encoder's own architecture, smaller, that learns jointly by maximum likelihood.
 
-    `sharing` of the word table with the encoder: "none"; "hard", one table for both (ELECTRA); "gdes", the encoder adds a table of its own to the
-    generator's, which gets no gradient from it (He et al., 2023, section 3.2, https://arxiv.org/abs/2111.09543). Where the widths differ and the architecture has no
-    projection of embeddings, the shared table is projected by a matrix of the generator's.
+    The method is that of Clark et al., 2020, section 2, https://arxiv.org/abs/2003.10555.
+
+    `sharing` of the word table with the encoder: "none"; "hard", one table for both (ELECTRA); "gdes", the encoder adds
+    a table of its own to the generator's, which gets no gradient from it (He et al., 2023, section 3.2,
+    https://arxiv.org/abs/2111.09543). Where the widths differ and the architecture has no projection of embeddings, the
+    shared table is projected by a matrix of the generator's.
     """
 
     name: ClassVar[str] = "masked_lm"
@@ -56,7 +59,10 @@ class MaskedLM(Generator):
 
 
 def shrink_config(config: PreTrainedConfig, width_rate: float, depth_rate: float) -> PreTrainedConfig:
-    """Return the configuration of a smaller encoder: fewer heads of about the same width, the initialisation adapted to the width."""
+    """Return the configuration of a smaller encoder.
+
+    It has fewer heads of about the same width, the initialisation adapted to the width.
+    """
     heads = max(1, round(config.num_attention_heads * width_rate))
     width = max(8, round(config.hidden_size * width_rate / heads / 8) * 8) * heads
     changes = {
@@ -73,7 +79,10 @@ def shrink_config(config: PreTrainedConfig, width_rate: float, depth_rate: float
 
 
 class ProjectedEmbedding(nn.Module):
-    """A word table (V, E) shared with another network, seen through a projection (E, W): the effective table is their product."""
+    """A word table (V, E) shared with another network, seen through a projection (E, W).
+
+    The effective table is their product.
+    """
 
     def __init__(self, shared: nn.Embedding, width: int, initializer_range: float) -> None:
         super().__init__()
@@ -89,7 +98,10 @@ class ProjectedEmbedding(nn.Module):
 
 
 class MaskedLMProposer(Proposer):
-    """Encodes the hidden batch, learns to name what is hidden, and draws from what it believes; its drawing has no gradient."""
+    """Encodes the hidden batch, learns to name what is hidden, and draws from what it believes.
+
+    Its drawing has no gradient.
+    """
 
     def __init__(
         self, config: PreTrainedConfig, shared: nn.Embedding | None, temperature: float, setting: GeneratorSetting

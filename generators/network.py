@@ -10,7 +10,10 @@ from objectives.batch import Batch
 
 
 def build_network(config: PreTrainedConfig, attention: str) -> PreTrainedModel:
-    """Make an untrained encoder, without the pooler that some have: nothing would train it, and data-parallel training stops at it."""
+    """Make an untrained encoder, without the pooler that some have.
+
+    Nothing would train it, and data-parallel training stops at it.
+    """
     return drop_pooler(AutoModel.from_config(config, attn_implementation=attention))
 
 
@@ -30,7 +33,10 @@ def encode(network: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def reads_segments(network: PreTrainedModel) -> bool:
-    """Say whether the encoder tells a second text from the first by an embedding; others have only the separator between them."""
+    """Say whether the encoder tells a second text from the first by an embedding.
+
+    Others have only the separator between them.
+    """
     accepts = "token_type_ids" in inspect.signature(network.forward).parameters
     return accepts and getattr(network.config, "type_vocab_size", 0) > 1
 

@@ -12,7 +12,10 @@ from .base import Generator, GeneratorSetting, Proposed, Proposer
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform(Generator):
-    """Draw from all ordinary tokens alike: the easiest replacements to detect (Clark et al., 2020, section 3.3, their uniform generator)."""
+    """Draw from all ordinary tokens alike: the easiest replacements to detect.
+
+    This is the uniform generator of Clark et al., 2020, section 3.3.
+    """
 
     name: ClassVar[str] = "uniform"
 

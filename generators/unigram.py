@@ -13,7 +13,10 @@ from .base import Generator, GeneratorSetting, Proposed, Proposer
 
 @dataclass(frozen=True, kw_only=True)
 class Unigram(Generator):
-    """Draw by frequency in the training text, so that rarity does not give a replacement away (Clark et al., 2020, section 3.3, their unigram generator)."""
+    """Draw by frequency in the training text, so that rarity does not give a replacement away.
+
+    This is the unigram generator of Clark et al., 2020, section 3.3.
+    """
 
     name: ClassVar[str] = "unigram"
 

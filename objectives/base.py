@@ -38,8 +38,8 @@ class TextStatistics:
 class Objective(ABC):
     """A self-supervised task. Its fields are the paper's options with the paper's defaults; it holds no tensors.
 
-    `arrange` decides which text an example shows and in which order, `corrupt` which tokens change, `build_head` what must undo it.
-    Targets that `arrange` names are asked at [CLS].
+    `arrange` decides which text an example shows and in which order, `corrupt` which tokens change, `build_head` what
+    must undo it. Targets that `arrange` names are asked at [CLS].
     """
 
     name: ClassVar[str]
@@ -68,11 +68,17 @@ class Objective(ABC):
 
     @abstractmethod
     def build_head(self, config: PreTrainedConfig, table_width: int, vocabulary: Vocabulary) -> Head:
-        """Return the module that answers the targets, for an encoder of this configuration and a word table (V, table_width)."""
+        """Return the module that answers the targets.
+
+        It is for an encoder of this configuration and a word table (V, table_width).
+        """
 
     @abstractmethod
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        """Return the losses in nats of predictors that do not look at the text, by name; the first is that of an untrained head."""
+        """Return the losses in nats of predictors that do not look at the text, by name.
+
+        The first is that of an untrained head.
+        """
 
     @classmethod
     def arranges(cls) -> bool:

@@ -70,7 +70,10 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """A sum and the number of targets in it, never a mean: the loop divides by the count over all micro-batches and devices."""
+    """A sum and the number of targets in it, never a mean.
+
+    The loop divides by the count over all micro-batches and devices.
+    """
 
     total: Tensor  # ()
     count: int

@@ -1,4 +1,7 @@
-"""Counter-based random draws: each is a pure function of (seed, purpose, example, slot), whatever the batch it is made in."""
+"""Counter-based random draws.
+
+Each is a pure function of (seed, purpose, example, slot), whatever the batch it is made in.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -34,12 +37,18 @@ def to_uniforms(words: np.ndarray) -> np.ndarray:
 
 
 def to_integers(words: np.ndarray, bounds: np.ndarray | int) -> np.ndarray:
-    """Turn words into int64 numbers in [0, bound), for bounds below 2**32 (multiply and shift; the bias is below bound / 2**32)."""
+    """Turn words into int64 numbers in [0, bound), for bounds below 2**32.
+
+    This is multiply and shift; the bias is below bound / 2**32.
+    """
     return (((words >> np.uint64(32)) * np.asarray(bounds, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 def happens(words: np.ndarray, rate: float) -> np.ndarray:
-    """Say for each word whether an event of probability `rate` happens: by an integer threshold, so that 0 is never and 1 is always."""
+    """Say for each word whether an event of probability `rate` happens.
+
+    It is decided by an integer threshold, so that 0 is never and 1 is always.
+    """
     return (words >> np.uint64(32)) < np.uint64(round(rate * 2**32))
 
 

@@ -1,4 +1,7 @@
-"""Heads: modules from hidden states at the targets to a loss. They are shaped like the heads of `transformers`' own classes, so that they can be exported as those."""
+"""Heads: modules from hidden states at the targets to a loss.
+
+They are shaped like the heads of `transformers`' own classes, so that they can be exported as those.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,7 +16,8 @@ from transformers.activations import ACT2FN
 from .batch import DeviceTarget, Encoded, Loss
 from .metrics import count_logits, summarise_classes, summarise_detection
 
-HEAD_STD = 0.002  # of the last layer of a classifier: its first loss is that of chance, whatever the width, and all of it gets gradient
+# Of the last layer of a classifier: its first loss is that of chance, whatever the width, and all of it gets gradient.
+HEAD_STD = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,10 @@ class TransformStyle:
 
 
 def lm_style(config: PreTrainedConfig) -> TransformStyle:
-    """Return the masked LM transform of this architecture in `transformers` (BertPredictionHeadTransform and its siblings)."""
+    """Return the masked LM transform of this architecture in `transformers`.
+
+    See BertPredictionHeadTransform and its siblings.
+    """
     if config.model_type == "modernbert":
         return _modernbert_style(config)
     activation = "gelu" if config.model_type in ("electra", "roberta") else config.hidden_act
@@ -36,14 +43,20 @@ def lm_style(config: PreTrainedConfig) -> TransformStyle:
 
 
 def detection_style(config: PreTrainedConfig) -> TransformStyle:
-    """Return ELECTRA's discriminator transform, dense and activation (ElectraDiscriminatorPredictions), or ModernBERT's prediction head."""
+    """Return ELECTRA's discriminator transform, dense and activation, or ModernBERT's prediction head.
+
+    ELECTRA's is in ElectraDiscriminatorPredictions.
+    """
     if config.model_type == "modernbert":
         return _modernbert_style(config)
     return TransformStyle(activation=config.hidden_act, norm=False)
 
 
 def sequence_style(config: PreTrainedConfig) -> TransformStyle:
-    """Return the transform of [CLS] of this architecture's sequence classifier: BERT's tanh pooler, ELECTRA's and DeBERTa's gelu, ..."""
+    """Return the transform of [CLS] of this architecture's sequence classifier.
+
+    It is BERT's tanh pooler, ELECTRA's and DeBERTa's gelu, ...
+    """
     if config.model_type == "modernbert":
         return _modernbert_style(config)
     return TransformStyle(activation="gelu" if config.model_type in ("electra", "deberta-v2") else "tanh", norm=False)
@@ -106,7 +119,10 @@ class MaskedLMHead(Head):
         return self.score(encoded, positions, values, logits)
 
     def score(self, encoded: Encoded, positions: Tensor, values: Tensor, logits: Tensor) -> Loss:
-        """Return the loss of logits (N, V), with sums over all targets and over those whose token can't be seen: kept tokens are easy, and hide a plateau."""
+        """Return the loss of logits (N, V), with sums over all targets and over those whose token can't be seen.
+
+        Kept tokens are easy, and hide a plateau.
+        """
         losses = F.cross_entropy(logits, values, reduction="none")  # (N,)
         hidden = encoded.input_ids.flatten()[positions] == self.mask_id
         measured = losses.detach().double()

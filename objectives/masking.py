@@ -9,9 +9,10 @@ from .sequences import Sequences
 
 
 def count_exactly(sequences: Sequences, rate: float) -> np.ndarray:
-    """Return how many tokens of each example to select (B,): BERT's rule, max(1, round(rate x length)) with the special tokens counted in the length.
+    """Return how many tokens of each example to select (B,).
 
-    Python's rounding, half to even, as in google-research/bert, create_pretraining_data.py. A rate of 0 selects nothing.
+    BERT's rule: max(1, round(rate x length)) with the special tokens counted in the length. Python's rounding, half to
+    even, as in google-research/bert, create_pretraining_data.py. A rate of 0 selects nothing.
     """
     if rate == 0:
         return np.zeros(sequences.num_examples, dtype=np.int64)
@@ -19,9 +20,9 @@ def count_exactly(sequences: Sequences, rate: float) -> np.ndarray:
 
 
 def choose_tokens(sequences: Sequences, counts: np.ndarray, draws: Draws) -> np.ndarray:
-    """Choose `counts` (B,) of each example's free tokens, uniformly and without replacement; return their positions, ascending.
+    """Choose `counts` (B,) of each example's free tokens, uniformly and without replacement.
 
-    An example with fewer free tokens than its count has all of them chosen.
+    Return their positions, ascending. An example with fewer free tokens than its count has all of them chosen.
     """
     candidates = np.flatnonzero(sequences.is_free)
     rows = sequences.rows[candidates]

@@ -9,7 +9,10 @@ LOGIT_RANGE = 16.0
 
 
 def count_logits(logits: Tensor, is_positive: Tensor) -> Tensor:
-    """Return a histogram (2, LOGIT_BINS) of logits (N,): of negatives, then of positives. Bins are .001 wide; what lies outside +-16 goes to the ends."""
+    """Return a histogram (2, LOGIT_BINS) of logits (N,): of negatives, then of positives.
+
+    Bins are .001 wide; what lies outside +-16 goes to the ends.
+    """
     bins = ((logits.float() + LOGIT_RANGE) * (LOGIT_BINS / (2 * LOGIT_RANGE))).long().clamp(0, LOGIT_BINS - 1)
     counts = torch.bincount(bins + LOGIT_BINS * is_positive.long(), minlength=2 * LOGIT_BINS)
     return counts.view(2, LOGIT_BINS).double()
@@ -18,7 +21,8 @@ def count_logits(logits: Tensor, is_positive: Tensor) -> Tensor:
 def summarise_detection(histogram: np.ndarray) -> dict[str, float]:
     """Return AUROC, average precision, F1, precision and recall at probability .5, and the share of positives.
 
-    Logits in one bin count as tied. With only one class present, AUROC and average precision are undefined and left out.
+    Logits in one bin count as tied. With only one class present, AUROC and average precision are undefined and left
+    out.
     """
     negatives, positives = histogram
     num_negatives, num_positives = negatives.sum(), positives.sum()

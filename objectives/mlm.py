@@ -19,8 +19,9 @@ from .sequences import Sequences, Target
 class MaskedLanguageModeling(Objective):
     """Name the tokens that were hidden (Devlin et al., 2019, section 3.1 and appendix A.1, https://arxiv.org/abs/1810.04805).
 
-    `original_ids` are the ids before hiding, at every selected token, the kept ones too. Random tokens come from ordinary ones only, where BERT's
-    code draws from the whole vocabulary. With `mask_token_rate=1` nothing is random or kept (Wettig et al., 2023, section 5, find it no worse).
+    `original_ids` are the ids before hiding, at every selected token, the kept ones too. Random tokens come from
+    ordinary ones only, where BERT's code draws from the whole vocabulary. With `mask_token_rate=1` nothing is random or
+    kept (Wettig et al., 2023, section 5, find it no worse).
     """
 
     name: ClassVar[str] = "mlm"

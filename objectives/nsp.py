@@ -22,9 +22,10 @@ _TRIES = 8
 class NextSentencePrediction(Objective):
     """Tell whether the second text follows the first (Devlin et al., 2019, section 3.1 and appendix A.2, https://arxiv.org/abs/1810.04805).
 
-    `is_random_next` is 1 where the second text is from another document. A passage is cut after a random sentence; the second text is its rest, or starts
-    where another document's passage would have been cut and is filled by the same rule, so that lengths tell nothing. Exactly half are random, always from
-    another document; BERT's code gives 56 to 66 % on short documents, some from the same one.
+    `is_random_next` is 1 where the second text is from another document. A passage is cut after a random sentence; the
+    second text is its rest, or starts where another document's passage would have been cut and is filled by the same
+    rule, so that lengths tell nothing. Exactly half are random, always from another document; BERT's code gives 56 to
+    66 % on short documents, some from the same one.
     """
 
     name: ClassVar[str] = "nsp"
@@ -57,7 +58,10 @@ class NextSentencePrediction(Objective):
         return Arrangement(pieces=pieces, targets={"is_random_next": is_random.astype(np.int64)})
 
     def _from_elsewhere(self, selection: Selection, room: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each example a token range (B,), (B,) of another document, as many whole sentences as fit into `room` (B,)."""
+        """Return for each example a token range (B,), (B,) of another document.
+
+        It holds as many whole sentences as fit into `room` (B,).
+        """
         pool, corpus = selection.pool, selection.corpus
         documents = pool.documents[selection.indices]
         own_first = np.searchsorted(pool.documents, documents, side="left")[:, None]

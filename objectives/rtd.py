@@ -22,9 +22,10 @@ from .sequences import Proposal, Sequences, Target
 class ReplacedTokenDetection(Objective):
     """Tell for every token whether a generator replaced it (Clark et al., 2020, section 2, https://arxiv.org/abs/2003.10555).
 
-    `is_replaced` is 1 where the token differs from the original: a generator that guesses right leaves an original. Every token is asked, [CLS] and [SEP] too
-    as in the authors' code, but for tokens that another objective has hidden. Selection is without replacement, where their code selects some tokens twice.
-    `kept_rate` of the selected tokens the generator sees unhidden: 0 as in the paper, .15 in the authors' code.
+    `is_replaced` is 1 where the token differs from the original: a generator that guesses right leaves an original.
+    Every token is asked, [CLS] and [SEP] too as in the authors' code, but for tokens that another objective has hidden.
+    Selection is without replacement, where their code selects some tokens twice. `kept_rate` of the selected tokens the
+    generator sees unhidden: 0 as in the paper, .15 in the authors' code.
     """
 
     name: ClassVar[str] = "rtd"

@@ -20,11 +20,14 @@ _TRIES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceShuffleDetection(Objective):
-    """Tell whether the sentences of a passage stand in their order (the binary form of Lee et al., 2020, https://arxiv.org/abs/2010.16249, and of
-    DiscoEval's sentence ordering, Chen et al., 2019, section 3.2, https://arxiv.org/abs/1909.00142).
+    """Tell whether the sentences of a passage stand in their order.
 
-    `is_shuffled` is 1 where the order differs. Half of the passages are shuffled, by a permutation that is never the identity and uniform among the others;
-    both halves hold the same tokens, so nothing but order tells them apart. Where equal sentences make the shuffled text read as the original, it is labelled so.
+    The binary form of Lee et al., 2020, https://arxiv.org/abs/2010.16249, and of DiscoEval's sentence ordering, Chen et
+    al., 2019, section 3.2, https://arxiv.org/abs/1909.00142.
+
+    `is_shuffled` is 1 where the order differs. Half of the passages are shuffled, by a permutation that is never the
+    identity and uniform among the others; both halves hold the same tokens, so nothing but order tells them apart.
+    Where equal sentences make the shuffled text read as the original, it is labelled so.
     """
 
     name: ClassVar[str] = "sentence_shuffle"
@@ -58,7 +61,10 @@ class SentenceShuffleDetection(Objective):
 
 
 def permute_within(rows: np.ndarray, is_shuffled: np.ndarray, draws: Draws) -> np.ndarray:
-    """Return an order (N,) of the pieces that permutes those of each shuffled row, uniformly among the permutations but the identity."""
+    """Return an order (N,) of the pieces that permutes those of each shuffled row.
+
+    It is uniform among the permutations but the identity.
+    """
     identity = np.arange(len(rows))
     counts = np.bincount(rows, minlength=len(is_shuffled))
     places = identity - np.repeat(np.cumsum(counts) - counts, counts)

@@ -1,6 +1,7 @@
 """Examples as flat arrays: arranged pieces of text, then framed sequences, for a whole micro-batch at once.
 
-Dimensions, here and everywhere: B examples or rows, L positions of a row, T tokens of a micro-batch, P passages, N targets, D hidden, V vocabulary, C classes.
+Dimensions, here and everywhere: B examples or rows, L positions of a row, T tokens of a micro-batch, P passages, N
+targets, D hidden, V vocabulary, C classes.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +14,10 @@ from corpora.passages import Passages
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The passages that B examples start from, and all that they were selected from (for a second text from elsewhere)."""
+    """The passages that B examples start from, and all that they were selected from.
+
+    The latter are for a second text from elsewhere.
+    """
 
     corpus: Corpus
     pool: Passages  # every passage that the objective can use, in the order of the corpus
@@ -37,7 +41,10 @@ class Pieces:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrangement:
-    """What an objective made of its passages, and what it asks of each example as a whole: target name -> values (B,)."""
+    """What an objective made of its passages, and what it asks of each example as a whole.
+
+    The questions are target name -> values (B,).
+    """
 
     pieces: Pieces
     targets: dict[str, np.ndarray]
@@ -45,7 +52,10 @@ class Arrangement:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """N questions with a known answer: which token to ask at, and the answer. The name that it goes by says what 1 means."""
+    """N questions with a known answer: which token to ask at, and the answer.
+
+    The name that it goes by says what 1 means.
+    """
 
     positions: np.ndarray  # (N,) int64, ascending, into the T tokens
     values: np.ndarray  # (N,) int64
@@ -53,7 +63,10 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """N hidden tokens for which a generator is asked to propose replacements; `uniforms` are all the chance that it may use."""
+    """N hidden tokens for which a generator is asked to propose replacements.
+
+    `uniforms` are all the chance that it may use.
+    """
 
     positions: np.ndarray  # (N,) int64, ascending
     original_ids: np.ndarray  # (N,) int64
@@ -119,7 +132,10 @@ def expand_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def frame(corpus: Corpus, pieces: Pieces, num_examples: int, vocabulary: Vocabulary) -> Sequences:
-    """Read the pieces and put special tokens around them: [CLS] A [SEP], or [CLS] A [SEP] B [SEP] (RoBERTa: two separators between A and B)."""
+    """Read the pieces and put special tokens around them: [CLS] A [SEP], or [CLS] A [SEP] B [SEP].
+
+    RoBERTa: two separators between A and B.
+    """
     lengths = pieces.ends - pieces.starts
     room = np.bincount(pieces.rows, lengths, num_examples).astype(np.int64)
     has_second = np.zeros(num_examples, dtype=np.int64)

@@ -1,4 +1,7 @@
-"""Kill a run again and again at random moments until it is done: one process forks a life after another, so that a life starts in no time."""
+"""Kill a run again and again at random moments until it is done.
+
+One process forks a life after another, so that a life starts in no time.
+"""
 
 import json
 import os

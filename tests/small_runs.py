@@ -14,7 +14,10 @@ WORDS = [
 
 
 def write_text(path: Path, num_documents: int = 40) -> Path:
-    """Write documents of 2 to 9 sentences in which each word makes the next one likely, so that there is something to learn."""
+    """Write documents of 2 to 9 sentences in which each word makes the next one likely.
+
+    So there is something to learn.
+    """
     rng = np.random.default_rng(0)
     documents = []
     for _ in range(num_documents):

@@ -13,7 +13,10 @@ def draws(examples, seed=0):
 
 
 def test_the_finaliser_is_splitmix64s():
-    """The first three outputs of SplitMix64 seeded with 1234567, as published with its reference implementation (Vigna, 2015)."""
+    """The first three outputs of SplitMix64 seeded with 1234567.
+
+    As published with its reference implementation (Vigna, 2015).
+    """
     golden = np.uint64(0x9E3779B97F4A7C15)
     states = np.uint64(1234567) + np.arange(1, 4, dtype=np.uint64) * golden
     assert mix(states).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]

@@ -1,4 +1,7 @@
-"""Which tokens are selected, and what stands in their place. Invariants by their numbers in the project's research on objectives."""
+"""Which tokens are selected, and what stands in their place.
+
+Invariants by their numbers in the project's research on objectives.
+"""
 
 from collections import Counter
 
@@ -82,7 +85,10 @@ def test_the_selection_of_an_example_does_not_depend_on_its_batch():
 
 
 def test_selected_tokens_are_hidden_randomised_and_kept_in_the_papers_proportions(vocabulary):
-    """Invariants 14 and 16 on 100,000 selected tokens (Devlin et al., 2019, appendix A.1); random ones are never special."""
+    """Invariants 14 and 16 on 100,000 selected tokens (Devlin et al., 2019, appendix A.1).
+
+    Random ones are never special.
+    """
     sequences = make_sequences([128] * 5300)
     chosen = choose(sequences, 0.15)
     shown = hide_tokens(sequences, chosen, draws_for(sequences), vocabulary, mask_token_rate=0.8, random_token_rate=0.1)

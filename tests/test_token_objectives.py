@@ -55,7 +55,10 @@ def test_rtd_asks_about_every_token_and_its_generator_about_the_selected(corpus)
 
 
 def test_a_lucky_guess_counts_as_original(corpus):
-    """Invariant 19: a label is 1 exactly where the encoder's input differs from the text (Clark et al., 2020, section 2)."""
+    """Invariant 19: a label is 1 exactly where the encoder's input differs from the text.
+
+    See Clark et al., 2020, section 2.
+    """
     stream = open_stream(corpus, "rtd")
     batch = to_batch(stream.build(np.arange(16)), corpus.vocabulary)
     proposal = batch.proposals["rtd"]

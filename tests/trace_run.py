@@ -1,4 +1,7 @@
-"""Run under torchrun: write down which examples each step reads and what was made of them, or the gradients of a step."""
+"""Run under torchrun.
+
+Write down which examples each step reads and what was made of them, or the gradients of a step.
+"""
 
 import hashlib
 import json

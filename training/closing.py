@@ -29,12 +29,19 @@ def closing_words(run: Run) -> str:
 
 
 def next_commands(run: Run, folder: str) -> list[str]:
-    """Return three commands to try: look at what was learned, learn something else from the same text, look at one's own text."""
+    """Return three commands to try.
+
+    Look at what was learned, learn something else from the same text, look at one's own text.
+    """
     names = [objective.name for objective in run.objectives]
     masked = f"heads/{names[0]}" if names[0] == "mlm" else "generator" if run.model.generators else None
     mask = run.corpus.load_tokenizer().mask_token
     if masked is not None and (run.folder / masked / "config.json").is_file():
-        look = f"""python -c "from transformers import pipeline; print(*pipeline('fill-mask', '{run.folder / masked}')('The name of the {mask} is given.'), sep='\\n')\""""
+        code = (
+            f"from transformers import pipeline; print(*pipeline('fill-mask', '{run.folder / masked}')"
+            f"('The name of the {mask} is given.'), sep='\\n')"
+        )
+        look = f'python -c "{code}"'
     else:
         look = f"python -m json.tool {folder}/run.json"
     other = "rtd" if "rtd" not in names else "mlm+nsp"

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 
 class DisentangledEmbedding(nn.Module):
-    """The generator's word table (V, E), held fixed, plus a table of the encoder's own that starts at zero (He et al., 2023, section 3.2, https://arxiv.org/abs/2111.09543).
+    """The generator's word table (V, E), held fixed, plus a table of the encoder's own that starts at zero.
 
-    The encoder's gradient reaches the difference alone; the sum is what is exported.
+    See He et al., 2023, section 3.2, https://arxiv.org/abs/2111.09543. The encoder's gradient reaches the difference
+    alone; the sum is what is exported.
     """
 
     def __init__(self, generator_table: nn.Embedding) -> None:

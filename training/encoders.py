@@ -8,10 +8,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModel,
-    CONFIG_MAPPING,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -57,17 +57,22 @@ def check_encoder(name: str) -> None:
         raise UserError(f"encoder folder '{name}' has no config.json; a `transformers` folder has one")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or ("/" in name and folder.parent.is_dir()):
         raise UserError(
-            f"there is no encoder folder '{name}'; give a `transformers` folder, or one of {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny)"
+            f"there is no encoder folder '{name}'; give a `transformers` folder, or one of {', '.join(SIZES)}, "
+            f"any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny)"
         )
     if "/" in name:
         return  # a name on the hub, which is looked up when it is loaded
     raise UserError(
-        f"encoder '{name}' is unknown{suggest(name, known_encoders())} Known: {', '.join(SIZES)}, any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny), a folder, or a name on the hub"
+        f"encoder '{name}' is unknown{suggest(name, known_encoders())} Known: {', '.join(SIZES)}, "
+        f"any of them after {', '.join(FAMILIES)} and a hyphen (bert-tiny), a folder, or a name on the hub"
     )
 
 
 def build_encoder(spec: EncoderSpec) -> PreTrainedModel:
-    """Make an untrained encoder of a known name, or load an existing one to go on with. The pooler, where there is one, is left out."""
+    """Make an untrained encoder of a known name, or load an existing one to go on with.
+
+    The pooler, where there is one, is left out.
+    """
     check_encoder(spec.name)
     if spec.name not in known_encoders():
         return _load_encoder(spec)
@@ -77,9 +82,10 @@ def build_encoder(spec: EncoderSpec) -> PreTrainedModel:
 def make_config(spec: EncoderSpec) -> PreTrainedConfig:
     """Return the configuration of a known encoder.
 
-    The presets `tiny`, `mini`, `small`, `base` are `ModernBertModel`s, pre-norm with rotary positions, attending to everything in every layer: at these sizes the
-    learned absolute positions of BERT and ELECTRA leave the word frequencies only after many more tokens. `init_range` "width" starts the weights at
-    1 / sqrt(hidden width), "stock" at the .02 of BERT-base, with which a width of 128 learns nothing in minutes.
+    The presets `tiny`, `mini`, `small`, `base` are `ModernBertModel`s, pre-norm with rotary positions, attending to
+    everything in every layer: at these sizes the learned absolute positions of BERT and ELECTRA leave the word
+    frequencies only after many more tokens. `init_range` "width" starts the weights at 1 / sqrt(hidden width), "stock"
+    at the .02 of BERT-base, with which a width of 128 learns nothing in minutes.
     """
     family, _, size = spec.name.rpartition("-")
     layers, width, heads = SIZES[size]
@@ -141,18 +147,23 @@ def _load_encoder(spec: EncoderSpec) -> PreTrainedModel:
         raise UserError(f"encoder '{spec.name}' can't be loaded: {str(error).strip().splitlines()[0]}") from error
     if config.vocab_size < spec.vocabulary.size:
         raise UserError(
-            f"the tokenizer has {spec.vocabulary.size:,} tokens and the encoder '{spec.name}' rows for {config.vocab_size:,}; give --tokenizer {spec.name}, or the tokenizer that it was trained with"
+            f"the tokenizer has {spec.vocabulary.size:,} tokens and the encoder '{spec.name}' rows for "
+            f"{config.vocab_size:,}; give --tokenizer {spec.name}, or the tokenizer that it was trained with"
         )
     usable = max_positions(config)
     if usable is not None and spec.max_length > usable:
         raise UserError(
-            f"--max_length {spec.max_length} is longer than the {usable} positions of the encoder '{spec.name}'; give --max_length {usable} or less"
+            f"--max_length {spec.max_length} is longer than the {usable} positions of the encoder '{spec.name}'; "
+            f"give --max_length {usable} or less"
         )
     return drop_pooler(network)
 
 
 def max_positions(config: PreTrainedConfig) -> int | None:
-    """Return how long a row the encoder can read, or None where positions are not limited; RoBERTa's start after its padding id."""
+    """Return how long a row the encoder can read, or None where positions are not limited.
+
+    RoBERTa's start after its padding id.
+    """
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or config.model_type == "modernbert":
         return positions

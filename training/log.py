@@ -24,7 +24,10 @@ TELLING = {  # held-out figures worth a line, and what to call them
 
 
 class Log:
-    """Writes rows to metrics.jsonl, shows progress on stderr, and feeds accelerate's trackers. Only the main process says anything."""
+    """Writes rows to metrics.jsonl, shows progress on stderr, and feeds accelerate's trackers.
+
+    Only the main process says anything.
+    """
 
     def __init__(
         self, folder: Path, accelerator: Accelerator, chance: dict[str, dict[str, float]], max_steps: int
@@ -91,7 +94,10 @@ class Log:
             print(text, file=sys.stderr)
 
     def describe_step(self, row: dict[str, Any]) -> str:
-        """Return the speed and each loss, in parentheses the lowest loss of chance: a loss that stays there is stuck."""
+        """Return the speed and each loss, in parentheses the lowest loss of chance.
+
+        A loss that stays there is stuck.
+        """
         parts = [f"{row['tokens_per_second'] / 1000:.1f}k tok/s"]
         for name, loss in row["losses"].items():
             parts.append(f"{name} {loss:.3f} ({min(self.chance[name].values()):.2f})")

@@ -86,7 +86,8 @@ def train(run: Run, log: Log) -> None:
                 save_progress(run)
             if stop and run.step < last:
                 error = Stopped(
-                    f"stopped by {signal.Signals(stop).name} after step {run.step:,} of {last:,}, which is saved; go on with: python pretrain.py --resume {run.folder}"
+                    f"stopped by {signal.Signals(stop).name} after step {run.step:,} of {last:,}, which is saved; "
+                    f"go on with: python pretrain.py --resume {run.folder}"
                 )
                 error.exit_code = 128 + stop
                 raise error
@@ -134,8 +135,8 @@ def take_step(run: Run, batches: list[tuple[int, Batch]], received: int) -> dict
 def accumulate(run: Run, batches: list[tuple[int, Batch]], counts: dict[str, float]) -> list[float]:
     """Add up the gradients of this process's micro-batches; return the sum of each loss over them.
 
-    Each loss is its sum divided by `counts`, the number of its targets in the whole step, over all micro-batches and processes: how a step is cut up
-    changes nothing. Data-parallel training averages over processes, hence the factor.
+    Each loss is its sum divided by `counts`, the number of its targets in the whole step, over all micro-batches and
+    processes: how a step is cut up changes nothing. Data-parallel training averages over processes, hence the factor.
     """
     accelerator, weights = run.accelerator, run.model.weights
     sums = torch.zeros(len(weights), dtype=torch.float64, device=accelerator.device)
@@ -172,7 +173,8 @@ def check_finite(run: Run, totals: dict[str, float], norm: float, numbers: list[
     ]
     what = f"the loss of {', '.join(bad)}" if bad else "the gradient"
     raise TrainingError(
-        f"{what} is not finite at step {run.step + 1:,} (examples {examples[0]:,} to {examples[-1]:,} of the stream on this process); the weights are those of step {run.step:,}. "
+        f"{what} is not finite at step {run.step + 1:,} (examples {examples[0]:,} to {examples[-1]:,} of the stream "
+        f"on this process); the weights are those of step {run.step:,}. "
         f"Try a --learning_rate below {run.peak:g} or --mixed_precision no"
     )
 
@@ -194,7 +196,10 @@ def batches_by_step(run: Run, first: int, last: int) -> Iterator[list[tuple[int,
 
 
 def _leave_group(_: int) -> None:
-    """In a worker: Ctrl-C and `kill` of the whole group are for the main process, which needs its batches to end the step."""
+    """In a worker: Ctrl-C and `kill` of the whole group are for the main process.
+
+    It needs its batches to end the step.
+    """
     os.setpgrp()
 
 
@@ -218,7 +223,10 @@ def calibrate(run: Run, minutes: float) -> int:
 
 
 def warm_up(run: Run) -> None:
-    """Go forward and back once without learning: data-parallel training orders its sums anew after the first pass of a process's life."""
+    """Go forward and back once without learning.
+
+    Data-parallel training orders its sums anew after the first pass of a process's life.
+    """
     for batches in batches_by_step(run, run.step, run.step + 1):
         _pass_through(run, batches)
 
@@ -248,7 +256,10 @@ def read_window(run: Run, row: dict[str, Any]) -> dict[str, Any]:
 
 
 class Signals:
-    """Remembers SIGTERM and SIGINT while training, so that a step is finished and saved first; a second one ends at once."""
+    """Remembers SIGTERM and SIGINT while training, so that a step is finished and saved first.
+
+    A second one ends at once.
+    """
 
     def __init__(self) -> None:
         self.received = 0

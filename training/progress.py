@@ -61,7 +61,8 @@ def check_folder(folder: Path, config: Config) -> None:
         found = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
         if not found.is_dir():
             raise UserError(
-                f"--out {folder} can't be made: {found} is a file, or a link that leads nowhere; give a folder, absent or empty"
+                f"--out {folder} can't be made: {found} is a file, or a link that leads nowhere; "
+                "give a folder, absent or empty"
             )
         names = sorted(os.listdir(folder)) if folder.exists() else []
     if names not in ([], [LOCK]):  # a run that was killed before its first step leaves the lock's file
@@ -98,7 +99,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     corpus = record.get("corpus") if isinstance(record, dict) else None
     if not isinstance(corpus, dict) or "fingerprint" not in corpus or type(record.get("max_steps")) is not int:
         raise CheckpointError(
-            f"{folder / RECORD} lacks max_steps or the corpus's fingerprint; restore it from a copy, or start again with a new --out"
+            f"{folder / RECORD} lacks max_steps or the corpus's fingerprint; "
+            "restore it from a copy, or start again with a new --out"
         )
     return record
 
@@ -143,7 +145,9 @@ def load_progress(run: Run) -> None:
     run.max_steps = record["max_steps"]
     if record["corpus"]["fingerprint"] != run.corpus.fingerprint:
         raise CheckpointError(
-            f"the corpus has changed since {run.folder} was started (fingerprint {record['corpus']['fingerprint'][:12]}, now {run.corpus.fingerprint[:12]}); a resumed run needs the same text and tokenizer"
+            f"the corpus has changed since {run.folder} was started (fingerprint "
+            f"{record['corpus']['fingerprint'][:12]}, now {run.corpus.fingerprint[:12]}); "
+            "a resumed run needs the same text and tokenizer"
         )
     checkpoint = load_newest(run.folder / "checkpoints")
     if checkpoint is None:

@@ -13,7 +13,10 @@ SCHEDULES: dict[
 
 
 def learning_rate_at(step: int, *, peak: float, schedule: str, warmup_rate: float, max_steps: int) -> float:
-    """Return the learning rate of step 0, 1, ..., max_steps - 1: it rises over the warm-up, then follows the schedule, and is never 0."""
+    """Return the learning rate of step 0, 1, ..., max_steps - 1.
+
+    It rises over the warm-up, then follows the schedule, and is never 0.
+    """
     warmup_steps = math.ceil(warmup_rate * max_steps)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps

@@ -78,7 +78,8 @@ def make_accelerator(config: Config) -> Accelerator:
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
         raise UserError(
-            f"{launched} processes were launched and accelerate runs {accelerator.num_processes}; use torchrun --nproc_per_node {launched}"
+            f"{launched} processes were launched and accelerate runs {accelerator.num_processes}; "
+            f"use torchrun --nproc_per_node {launched}"
         )
     return accelerator
 
@@ -133,12 +134,16 @@ def check_apart(config: Config) -> None:
             continue
         if not any(part.startswith(".") for part in place.relative_to(corpus).parts):  # hidden folders are not read
             raise UserError(
-                f"--{option} {value} is inside the corpus folder {config.corpus}, and what is written there would be read as text; give --{option} a folder elsewhere"
+                f"--{option} {value} is inside the corpus folder {config.corpus}, and what is written there "
+                f"would be read as text; give --{option} a folder elsewhere"
             )
 
 
 def choose_tokenizer(config: Config) -> str | None:
-    """Return where the tokenizer is loaded from: an existing encoder comes with its own; None where one is to be trained."""
+    """Return where the tokenizer is loaded from, or None where one is to be trained.
+
+    An existing encoder comes with its own.
+    """
     if config.tokenizer is not None or config.encoder in known_encoders():
         return config.tokenizer
     folder = Path(config.encoder)
@@ -158,12 +163,14 @@ def open_batches(
     if len(stream.passages) < config.batch_size:
         skipped = f" ({describe_skipped(stream)})" if stream.num_skipped else ""
         raise CorpusError(
-            f"the corpus is too small for one batch: training passages found {len(stream.passages):,}{skipped}, --batch_size {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less"
+            f"the corpus is too small for one batch: training passages found {len(stream.passages):,}{skipped}, "
+            f"--batch_size {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less"
         )
     if train.per_step < accelerator.num_processes:
         world = accelerator.num_processes
         raise UserError(
-            f"a step has {train.per_step} micro-batches for {world} processes; give --micro_batch_size {max(1, config.batch_size // world)} or less, or a larger --batch_size"
+            f"a step has {train.per_step} micro-batches for {world} processes; "
+            f"give --micro_batch_size {max(1, config.batch_size // world)} or less, or a larger --batch_size"
         )
     if stream.num_skipped and accelerator.is_main_process:
         print(describe_skipped(stream), file=sys.stderr)

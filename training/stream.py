@@ -28,7 +28,8 @@ class Flat:
 class Stream:
     """Example n, for any n, as a pure function of (seed, n): which passage, how arranged, what corrupted.
 
-    An epoch is one pass through the passages that the arranging objective can use, in an order of its own; its end is not special.
+    An epoch is one pass through the passages that the arranging objective can use, in an order of its own; its end is
+    not special.
     """
 
     corpus: Corpus
@@ -65,7 +66,8 @@ class Stream:
             split = "held-out" if held_out else "training"
             needs = "; ".join(f"{o.name} needs {o.needs}" for o in objectives)
             raise CorpusError(
-                f"none of the {len(every):,} {split} passages can carry {names} ({needs}); --documents says how documents are told apart, "
+                f"none of the {len(every):,} {split} passages can carry {names} ({needs}); "
+                "--documents says how documents are told apart, "
                 "and `python -m corpora` on the same text how many each objective can use"
             )
         return cls(
@@ -90,7 +92,9 @@ class Stream:
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
             order = np.arange(len(self.passages))
-            if self.shuffle:  # by a hash of where the passage stands in the text: objectives that use other passages see these in the same order
+            if self.shuffle:
+                # By a hash of where the passage stands in the text: objectives that use other passages see these in
+                # the same order.
                 key = np.uint64(hash_fields(self.seed, "order", epoch))
                 order = np.argsort(mix(key + mix(self.passages.starts.astype(np.uint64))), kind="stable")
             self._orders = {kept: self._orders[kept] for kept in list(self._orders)[-1:]} | {epoch: order}
