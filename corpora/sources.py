@@ -67,7 +67,11 @@ def walk_folder(folder: Path) -> list[Path]:
     """All files below a folder, in no particular order; links to folders are followed, once each."""
     files: list[Path] = []
     visited: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:  # os.walk would leave the folder out without a word
+        raise CorpusError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from corpora.errors import UserError
 from objectives.batch import Batch, DeviceProposal, Encoded
 from objectives.heads import MaskedLMHead
 
 from .base import Generator, GeneratorSetting, Proposed, Proposer, draw_tokens
 from .network import build_network, encode, table_width, word_table
 
+_SIZES = ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers", "initializer_range")
 SHARING = ("none", "hard", "gdes")
 
 
@@ -63,6 +65,12 @@ def shrink_config(config: PreTrainedConfig, width_rate: float, depth_rate: float
 
     It has fewer heads of about the same width, the initialisation adapted to the width.
     """
+    missing = [name for name in _SIZES if not hasattr(config, name)]
+    if missing:
+        raise UserError(
+            f"no smaller {config.model_type} can be derived for the generator masked_lm: its configuration has no "
+            f"{', '.join(missing)}; give --generator uniform or unigram, or another encoder"
+        )
     heads = max(1, round(config.num_attention_heads * width_rate))
     width = max(8, round(config.hidden_size * width_rate / heads / 8) * 8) * heads
     changes = {

@@ -45,10 +45,14 @@ class Objective(ABC):
     name: ClassVar[str]
     uses_generator: ClassVar[bool] = False
     num_segments: ClassVar[int] = 1
-    needs: ClassVar[str] = "text"  # what a passage must be for `can_carry`
     labels: ClassVar[dict[str, tuple[str, ...]]]  # target -> what its values 0, 1, ... mean; empty: they are token ids
 
     weight: float = 1.0
+
+    @property
+    def needs(self) -> str | None:
+        """What a passage must be for `can_carry`, in words; None where any will do."""
+        return None
 
     def can_carry(self, passages: Passages) -> np.ndarray:
         """Say for each passage whether an example can be made from it (P,)."""

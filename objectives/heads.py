@@ -38,8 +38,8 @@ def lm_style(config: PreTrainedConfig) -> TransformStyle:
     """
     if config.model_type == "modernbert":
         return _modernbert_style(config)
-    activation = "gelu" if config.model_type in ("electra", "roberta") else config.hidden_act
-    return TransformStyle(activation=activation, norm=True, epsilon=config.layer_norm_eps)
+    activation = "gelu" if config.model_type in ("electra", "roberta") else _activation(config)
+    return TransformStyle(activation=activation, norm=True, epsilon=getattr(config, "layer_norm_eps", 1e-12))
 
 
 def detection_style(config: PreTrainedConfig) -> TransformStyle:
@@ -49,7 +49,7 @@ def detection_style(config: PreTrainedConfig) -> TransformStyle:
     """
     if config.model_type == "modernbert":
         return _modernbert_style(config)
-    return TransformStyle(activation=config.hidden_act, norm=False)
+    return TransformStyle(activation=_activation(config), norm=False)
 
 
 def sequence_style(config: PreTrainedConfig) -> TransformStyle:
@@ -60,6 +60,12 @@ def sequence_style(config: PreTrainedConfig) -> TransformStyle:
     if config.model_type == "modernbert":
         return _modernbert_style(config)
     return TransformStyle(activation="gelu" if config.model_type in ("electra", "deberta-v2") else "tanh", norm=False)
+
+
+def _activation(config: PreTrainedConfig) -> str:
+    """Return the encoder's own activation, by any of the names that architectures give it."""
+    names = ("hidden_act", "activation", "activation_function")
+    return next((getattr(config, name) for name in names if hasattr(config, name)), "gelu")
 
 
 def _modernbert_style(config: PreTrainedConfig) -> TransformStyle:

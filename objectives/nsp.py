@@ -30,8 +30,11 @@ class NextSentencePrediction(Objective):
 
     name: ClassVar[str] = "nsp"
     num_segments: ClassVar[int] = 2
-    needs: ClassVar[str] = "passages of two sentences or more, from at least two documents"
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_random_next": ("is_next", "is_random")}
+
+    @property
+    def needs(self) -> str:
+        return "passages of two sentences or more, from at least two documents"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
         enough = passages.num_sentences >= 2

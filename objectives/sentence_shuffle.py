@@ -31,7 +31,6 @@ class SentenceShuffleDetection(Objective):
     """
 
     name: ClassVar[str] = "sentence_shuffle"
-    needs: ClassVar[str] = "passages of min_sentences or more"
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_shuffled": ("in_order", "shuffled")}
 
     min_sentences: int = 3
@@ -39,6 +38,10 @@ class SentenceShuffleDetection(Objective):
     def __post_init__(self) -> None:
         if self.min_sentences < 2:
             raise ValueError(f"min_sentences is {self.min_sentences}; at least 2 are needed for an order to change")
+
+    @property
+    def needs(self) -> str:
+        return f"passages of {self.min_sentences} sentences or more"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
         return passages.num_sentences >= self.min_sentences

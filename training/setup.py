@@ -187,7 +187,7 @@ def open_batches(
 def describe_skipped(stream: Stream) -> str:
     """Say how many passages the objectives leave out, and what they need."""
     every = len(stream.passages) + stream.num_skipped
-    needs = "; ".join(f"{o.name} needs {o.needs}" for o in stream.objectives if o.needs != Objective.needs)
+    needs = "; ".join(f"{o.name} needs {o.needs}" for o in stream.objectives if o.needs)
     return f"{stream.num_skipped:,} of {every:,} training passages are skipped: {needs}"
 
 

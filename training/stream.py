@@ -64,7 +64,7 @@ class Stream:
         if not usable.any():
             names = "+".join(objective.name for objective in objectives)
             split = "held-out" if held_out else "training"
-            needs = "; ".join(f"{o.name} needs {o.needs}" for o in objectives)
+            needs = "; ".join(f"{o.name} needs {o.needs}" for o in objectives if o.needs)
             raise CorpusError(
                 f"none of the {len(every):,} {split} passages can carry {names} ({needs}); "
                 "--documents says how documents are told apart, "
