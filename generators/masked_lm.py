@@ -13,7 +13,7 @@ from corpora.errors import UserError
 from objectives.batch import Batch, DeviceProposal, Encoded
 from objectives.heads import MaskedLMHead
 
-from .base import Generator, GeneratorSetting, Proposed, Proposer, draw_tokens
+from .base import Generator, GeneratorSetting, Proposed, Proposer, draw_allowed
 from .network import build_network, encode, table_width, word_table
 
 _SIZES = ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers", "initializer_range")
@@ -133,14 +133,16 @@ class MaskedLMProposer(Proposer):
 
     def forward(self, batch: Batch, proposal: DeviceProposal) -> Proposed:
         table = word_table(self.network)  # (V, E)
-        hidden = encode(self.network, batch)
+        hidden = encode(self.network, batch.main)
         encoded = Encoded(hidden, batch.input_ids, table)
         logits = self.head.logits(encoded.at(proposal.positions), table).float()  # (N, V)
         with torch.no_grad():
             beliefs = logits.detach() / self.temperature
             beliefs[:, self.special_ids] = -torch.inf
-            token_ids = draw_tokens(beliefs.softmax(-1), proposal.uniforms)
-        return Proposed(token_ids, self.head.score(encoded, proposal.positions, proposal.original_ids, logits))
+            log_probabilities = beliefs.log_softmax(-1)
+            token_ids = draw_allowed(log_probabilities.exp(), proposal)
+        loss = self.head.score(encoded, proposal.positions, proposal.original_ids, logits)
+        return Proposed(token_ids, loss, log_probabilities)
 
     def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
         return self.head.summarise(statistics, count)

@@ -1,12 +1,14 @@
 """Any `transformers` encoder: built from a configuration, run on a batch."""
 
 import inspect
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
-from objectives.batch import Batch
+from objectives.batch import View
 
 
 def build_network(config: PreTrainedConfig, attention: str) -> PreTrainedModel:
@@ -24,12 +26,44 @@ def drop_pooler(network: PreTrainedModel) -> PreTrainedModel:
     return network
 
 
-def encode(network: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return the last hidden states (B, L, D)."""
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+def encode(network: PreTrainedModel, view: View, added: Tensor | None = None) -> Tensor:
+    """Return the last hidden states (B, L, D); `added` (B, L, E) is put on top of the word embeddings."""
+    return cast(Tensor, run_network(network, view, added).last_hidden_state)
+
+
+def run_network(
+    network: PreTrainedModel, view: View, added: Tensor | None = None, every_layer: bool = False
+) -> BaseModelOutput:
+    """Return what the network gives for a view; with `every_layer` also `hidden_states`, the embeddings first."""
+    inputs: dict[str, Any] = {"attention_mask": attention_mask(network, view)}
+    if added is None:
+        inputs["input_ids"] = view.input_ids
+    else:
+        inputs["inputs_embeds"] = network.get_input_embeddings()(view.input_ids) + added
     if reads_segments(network):
-        inputs["token_type_ids"] = batch.token_type_ids
-    return network(**inputs).last_hidden_state
+        inputs["token_type_ids"] = view.token_type_ids
+    return network(**inputs, output_hidden_states=every_layer)
+
+
+def attention_mask(network: PreTrainedModel, view: View) -> Tensor:
+    """Return which tokens each token sees, in the form that the network takes.
+
+    (B, L) where it is the whole row; else, for a row read in one direction, a mask for every pair of places: what is
+    added to the attention's logits (B, 1, L, L), or for DeBERTa 0 and 1 (B, L, L).
+    """
+    if view.attention == "full":
+        return view.attention_mask
+    length = view.input_ids.shape[1]
+    seen = torch.ones(length, length, dtype=torch.bool, device=view.input_ids.device)
+    seen = seen.tril() if view.attention == "causal" else seen.triu()
+    pairs = seen & view.attention_mask[:, None, :].bool()  # (B, L, L)
+    pairs = pairs | torch.eye(length, dtype=torch.bool, device=pairs.device)  # padding sees itself, or there is a nan
+    if network.config.model_type == "deberta-v2":
+        return pairs.long()
+    dtype = word_table(network).dtype
+    return torch.zeros(pairs.shape, dtype=dtype, device=pairs.device).masked_fill(~pairs, torch.finfo(dtype).min)[
+        :, None
+    ]
 
 
 def reads_segments(network: PreTrainedModel) -> bool:

@@ -1,5 +1,6 @@
 """Any ordinary token, each as often as the other."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,18 +21,29 @@ class Uniform(Generator):
     name: ClassVar[str] = "uniform"
 
     def build(self, setting: GeneratorSetting) -> Proposer:
-        return UniformProposer(torch.from_numpy(setting.vocabulary.ordinary_ids))
+        return UniformProposer(torch.from_numpy(setting.vocabulary.ordinary_ids), setting.vocabulary.size)
 
 
 class UniformProposer(Proposer):
     """Looks the token up in the list of ordinary ids (V',)."""
 
     ordinary_ids: torch.Tensor
+    log_probabilities: torch.Tensor
 
-    def __init__(self, ordinary_ids: torch.Tensor) -> None:
+    def __init__(self, ordinary_ids: torch.Tensor, vocab_size: int) -> None:
         super().__init__()
+        log_probabilities = torch.full((vocab_size,), -torch.inf)
+        log_probabilities[ordinary_ids] = -math.log(len(ordinary_ids))
         self.register_buffer("ordinary_ids", ordinary_ids, persistent=False)
+        self.register_buffer("log_probabilities", log_probabilities, persistent=False)
 
     def forward(self, batch: Batch, proposal: DeviceProposal) -> Proposed:
-        places = (proposal.uniforms.double() * len(self.ordinary_ids)).long()
-        return Proposed(self.ordinary_ids[places], None)
+        uniforms = proposal.uniforms.double()
+        if proposal.excludes_original:  # draw among the others: those from the original's place on move up by one
+            places = (uniforms * (len(self.ordinary_ids) - 1)).long()
+            original = torch.searchsorted(self.ordinary_ids, proposal.original_ids)
+            places += places >= original.view(-1, *[1] * (places.dim() - 1))
+        else:
+            places = (uniforms * len(self.ordinary_ids)).long()
+        shape = (len(proposal.positions), len(self.log_probabilities))
+        return Proposed(self.ordinary_ids[places], None, self.log_probabilities.expand(shape))

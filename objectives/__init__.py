@@ -8,18 +8,9 @@ from corpora.errors import UserError
 from .base import Corruption as Corruption
 from .base import Objective as Objective
 from .base import TextStatistics as TextStatistics
-from .mlm import MaskedLanguageModeling
-from .nsp import NextSentencePrediction
-from .rtd import ReplacedTokenDetection
-from .sentence_shuffle import SentenceShuffleDetection
 from .spec import build_plugin, parse_spec
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    "mlm": MaskedLanguageModeling,
-    "rtd": ReplacedTokenDetection,
-    "nsp": NextSentencePrediction,
-    "sentence_shuffle": SentenceShuffleDetection,
-}
+from .table import FAMILIES as FAMILIES
+from .table import OBJECTIVES as OBJECTIVES
 
 
 def build_objectives(spec: str | Mapping[str, Any]) -> tuple[Objective, ...]:

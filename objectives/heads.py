@@ -4,13 +4,14 @@ They are shaped like the heads of `transformers`' own classes, so that they can 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from .batch import DeviceTarget, Encoded, Loss
@@ -98,12 +99,21 @@ class Head(nn.Module, ABC):
     """Undoes a corruption: sees the encoded batch, answers the targets."""
 
     @abstractmethod
-    def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
-        """Return the summed loss over the targets."""
+    def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss | dict[str, Loss]:
+        """Return the summed loss over the targets; of an objective with several terms, each by its name."""
 
     @abstractmethod
     def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
         """Turn the summed statistics of many batches of `count` targets into held-out figures beside the loss."""
+
+    def attach(self, encoder: PreTrainedModel) -> None:
+        """Take what is needed of the encoder that the head will stand on, before training."""
+
+    def begin_step(self) -> None:
+        """Forget what was gathered for the end of a step that was not taken."""
+
+    def finish_step(self, encoder: PreTrainedModel, progress: float, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Do what is due after an optimizer step; `add_up` sums a tensor over all processes."""
 
 
 class MaskedLMHead(Head):
@@ -120,9 +130,9 @@ class MaskedLMHead(Head):
         return F.linear(self.transform(hidden), word_table, self.bias)
 
     def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
-        positions, values = targets[self.target]
-        logits = self.logits(encoded.at(positions), encoded.word_table).float()
-        return self.score(encoded, positions, values, logits)
+        target = targets[self.target]
+        logits = self.logits(encoded.at(target.positions), encoded.word_table).float()
+        return self.score(encoded, target.positions, target.values, logits)
 
     def score(self, encoded: Encoded, positions: Tensor, values: Tensor, logits: Tensor) -> Loss:
         """Return the loss of logits (N, V), with sums over all targets and over those whose token can't be seen.
@@ -161,11 +171,11 @@ class DetectionHead(Head):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
-        positions, values = targets[self.target]
+        positions, values = targets[self.target].positions, targets[self.target].values
         logits = self.classifier(self.transform(encoded.at(positions))).squeeze(-1).float()  # (N,)
         total = F.binary_cross_entropy_with_logits(logits, values.float(), reduction="sum")
         statistics = {} if self.training else {"logits": count_logits(logits.detach(), values)}
-        return Loss(total, len(values), statistics)
+        return Loss(total, len(values), statistics, predictions=(logits.detach() > 0).long())
 
     def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
         return summarise_detection(statistics["logits"])
@@ -186,7 +196,7 @@ class SequenceHead(Head):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
-        positions, values = targets[self.target]
+        positions, values = targets[self.target].positions, targets[self.target].values
         logits = self.classifier(self.transform(encoded.at(positions))).float()  # (N, C)
         total = F.cross_entropy(logits, values, reduction="sum")
         cells = values * self.num_classes + logits.detach().argmax(-1)

@@ -4,15 +4,11 @@ from dataclasses import dataclass
 from math import log
 from typing import ClassVar
 
-from transformers import PreTrainedConfig
-
-from corpora import Vocabulary
-
-from .base import Corruption, Objective, TextStatistics
+from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import Head, MaskedLMHead
 from .masking import choose_tokens, count_exactly, hide_tokens
-from .sequences import Sequences, Target
+from .sequences import Context, Sequences, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +27,21 @@ class MaskedLanguageModeling(Objective):
     mask_token_rate: float = 0.8
     random_token_rate: float = 0.1
 
-    def corrupt(self, sequences: Sequences, draws: Draws, vocabulary: Vocabulary) -> Corruption:
+    def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
         shown = hide_tokens(
             sequences,
             positions,
             draws,
-            vocabulary,
+            context.vocabulary,
             mask_token_rate=self.mask_token_rate,
             random_token_rate=self.random_token_rate,
         )
         original = Target(positions=positions, values=sequences.token_ids[positions])
         return Corruption(sequences=sequences.with_tokens(positions, shown), targets={"original_ids": original})
 
-    def build_head(self, config: PreTrainedConfig, table_width: int, vocabulary: Vocabulary) -> Head:
-        return MaskedLMHead(config, table_width, vocabulary.mask_id)
+    def build_head(self, setting: HeadSetting) -> Head:
+        return MaskedLMHead(setting.config, setting.table_width, setting.vocabulary.mask_id)
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         return {"ln V": log(statistics.num_ordinary), "unigram": statistics.unigram_entropy}

@@ -5,12 +5,10 @@ from math import log
 from typing import ClassVar
 
 import numpy as np
-from transformers import PreTrainedConfig
 
-from corpora import Vocabulary
 from corpora.passages import Passages
 
-from .base import Objective, TextStatistics
+from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws, to_integers
 from .heads import Head, SequenceHead
 from .sequences import Arrangement, Pieces, Selection
@@ -83,8 +81,8 @@ class NextSentencePrediction(Objective):
         last = np.minimum(last, np.asarray(corpus.document_offsets)[document + 1])
         return starts, np.where(fits[rows, chosen], offsets[last], starts + room)
 
-    def build_head(self, config: PreTrainedConfig, table_width: int, vocabulary: Vocabulary) -> Head:
-        return SequenceHead(config, "is_random_next", num_classes=2)
+    def build_head(self, setting: HeadSetting) -> Head:
+        return SequenceHead(setting.config, "is_random_next", num_classes=2)
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         return {"ln 2": log(2)}

@@ -1,21 +1,17 @@
 """Replaced token detection."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
-from transformers import PreTrainedConfig
 
-from corpora import Vocabulary
-
-from .base import Corruption, Objective, TextStatistics
-from .batch import DeviceTarget
+from .base import Corruption, HeadSetting, Objective, TextStatistics
+from .batch import Batch, DeviceTarget, Filling
 from .draws import Draws, to_uniforms
 from .heads import DetectionHead, Head
 from .masking import choose_tokens, count_exactly, hide_tokens
-from .sequences import Proposal, Sequences, Target
+from .sequences import Context, Proposal, Sequences, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +32,10 @@ class ReplacedTokenDetection(Objective):
     mask_rate: float = 0.15
     kept_rate: float = 0.0
 
-    def corrupt(self, sequences: Sequences, draws: Draws, vocabulary: Vocabulary) -> Corruption:
+    def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
         shown = hide_tokens(
-            sequences, positions, draws, vocabulary, mask_token_rate=1 - self.kept_rate, random_token_rate=0
+            sequences, positions, draws, context.vocabulary, mask_token_rate=1 - self.kept_rate, random_token_rate=0
         )
         rows, places = sequences.rows[positions], sequences.places[positions]
         proposal = Proposal(
@@ -53,13 +49,13 @@ class ReplacedTokenDetection(Objective):
             sequences=sequences.with_tokens(positions, shown), targets={"is_replaced": original}, proposal=proposal
         )
 
-    def judge(self, targets: dict[str, DeviceTarget], input_ids: Tensor) -> dict[str, DeviceTarget]:
-        positions, original_ids = targets["is_replaced"]
-        is_replaced = (input_ids.flatten()[positions] != original_ids).long()
-        return {"is_replaced": DeviceTarget(positions, is_replaced)}
+    def judge(self, targets: dict[str, DeviceTarget], batch: Batch, filling: Filling | None) -> dict[str, DeviceTarget]:
+        original = targets["is_replaced"]
+        is_replaced = batch.input_ids.flatten()[original.positions] != original.values
+        return {"is_replaced": replace(original, values=is_replaced.long())}
 
-    def build_head(self, config: PreTrainedConfig, table_width: int, vocabulary: Vocabulary) -> Head:
-        return DetectionHead(config, "is_replaced")
+    def build_head(self, setting: HeadSetting) -> Head:
+        return DetectionHead(setting.config, "is_replaced")
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         return {"ln 2": log(2)}

@@ -5,12 +5,10 @@ from math import log
 from typing import ClassVar
 
 import numpy as np
-from transformers import PreTrainedConfig
 
-from corpora import Vocabulary
 from corpora.passages import Passages
 
-from .base import Objective, TextStatistics
+from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
 from .sequences import Arrangement, Pieces, Selection, sentences_of
@@ -56,8 +54,8 @@ class SentenceShuffleDetection(Objective):
         differs = is_shuffled & reads_differently(selection, sentences, pieces)
         return Arrangement(pieces=pieces, targets={"is_shuffled": differs.astype(np.int64)})
 
-    def build_head(self, config: PreTrainedConfig, table_width: int, vocabulary: Vocabulary) -> Head:
-        return SequenceHead(config, "is_shuffled", num_classes=2)
+    def build_head(self, setting: HeadSetting) -> Head:
+        return SequenceHead(setting.config, "is_shuffled", num_classes=2)
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         return {"ln 2": log(2)}

@@ -4,12 +4,24 @@ Dimensions, here and everywhere: B examples or rows, L positions of a row, T tok
 targets, D hidden, V vocabulary, C classes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from corpora import Corpus, Vocabulary
 from corpora.passages import Passages
+from corpora.tables import Tables
+
+from .batch import MAIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What an objective may know besides the text of its examples."""
+
+    vocabulary: Vocabulary
+    tables: Tables  # what can be counted over the training text
+    progress: np.ndarray  # (B,) how far the run is at each example, from 0 to 1; 1 in evaluations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +35,7 @@ class Selection:
     pool: Passages  # every passage that the objective can use, in the order of the corpus
     indices: np.ndarray  # (B,) places in the pool
     max_tokens: int  # room for the text of one example, its special tokens not counted
+    context: Context
 
     @property
     def passages(self) -> Passages:
@@ -41,13 +54,17 @@ class Pieces:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrangement:
-    """What an objective made of its passages, and what it asks of each example as a whole.
+    """What an objective made of its passages, and what it asks.
 
-    The questions are target name -> values (B,).
+    Questions are target name -> values: of an example as a whole, asked at its [CLS], or of a piece, asked at its first
+    token, where -1 means that a piece is not asked. `views` are other texts that the objective reads beside the main
+    one, for the same examples.
     """
 
     pieces: Pieces
-    targets: dict[str, np.ndarray]
+    targets: dict[str, np.ndarray] = field(default_factory=dict)  # (B,)
+    piece_targets: dict[str, np.ndarray] = field(default_factory=dict)  # (N,)
+    views: dict[str, Pieces] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +74,26 @@ class Target:
     The name that it goes by says what 1 means.
     """
 
-    positions: np.ndarray  # (N,) int64, ascending, into the T tokens
-    values: np.ndarray  # (N,) int64
+    positions: np.ndarray  # (N,) int64, ascending, into the T tokens of its view
+    values: np.ndarray  # (N,) int64, or float32 where a number is asked for
+    pointers: dict[str, np.ndarray] = field(default_factory=dict)  # other positions (N,) int64 in the view, -1: none
+    extras: dict[str, np.ndarray] = field(default_factory=dict)  # plain numbers (N, ...)
+    view: str = MAIN  # or the name of one of the objective's own
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """N hidden tokens for which a generator is asked to propose replacements.
+    """N tokens of the main text for which a generator is asked to propose replacements.
 
-    `uniforms` are all the chance that it may use.
+    `uniforms` are all the chance that it may use: one for each token, or K for K proposals, of which the first fills
+    in. A learning generator is trained to name the original ids of all of them.
     """
 
     positions: np.ndarray  # (N,) int64, ascending
     original_ids: np.ndarray  # (N,) int64
-    uniforms: np.ndarray  # (N,) float32 in [0, 1)
+    uniforms: np.ndarray  # (N,) or (N, K) float32 in [0, 1)
+    fills: np.ndarray | None = None  # (N,) bool: whether the proposal is put into the text; None: all are
+    excludes_original: bool = False  # the token that was there can't be drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +101,13 @@ class Sequences:
     """B framed examples, one after another. Arrays are (T,) but for `offsets`; none is ever changed in place."""
 
     token_ids: np.ndarray  # int64
+    original_ids: np.ndarray  # int64, as they were framed, whatever was done since; -1: a token that was inserted
     offsets: np.ndarray  # (B + 1,) int64
     segments: np.ndarray  # int64, the token type
     is_special: np.ndarray  # bool, [CLS] and [SEP]
     is_word_start: np.ndarray  # bool
     is_free: np.ndarray  # bool: ordinary tokens that no objective has taken yet
+    pieces: np.ndarray  # int64, which piece of its example a token belongs to, 0, 1, ...; -1 at special tokens
 
     @property
     def num_examples(self) -> int:
@@ -106,6 +131,35 @@ class Sequences:
         changed[positions] = token_ids
         free[positions] = False
         return replace(self, token_ids=changed, is_free=free)
+
+    def rearranged(self, source: np.ndarray, lengths: np.ndarray) -> "Sequences":
+        """Return examples of other `lengths` (B,) made of these tokens: `source` (T',) says which stands where.
+
+        -1 makes an empty place, for a token to be inserted: it has the id 0 until `with_tokens` gives it another, its
+        original id stays -1, and it counts as ordinary, not free, in the segment and piece of the token before it.
+        """
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        empty = source < 0
+        last = np.maximum.accumulate(np.where(empty, 0, np.arange(len(source))))  # an example starts with its [CLS]
+        nearest = source[last]
+        return Sequences(
+            token_ids=np.where(empty, 0, self.token_ids[nearest]),
+            original_ids=np.where(empty, -1, self.original_ids[nearest]),
+            offsets=offsets,
+            segments=self.segments[nearest],
+            is_special=self.is_special[nearest] & ~empty,
+            is_word_start=self.is_word_start[nearest] & ~empty,
+            is_free=self.is_free[nearest] & ~empty,
+            pieces=self.pieces[nearest],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextView:
+    """A text of an objective's own, beside the main one."""
+
+    sequences: Sequences
+    attention: str = "full"  # or "causal", or "reverse": see objectives.batch.View
 
 
 def in_order(selection: Selection) -> Pieces:
@@ -157,13 +211,18 @@ def frame(corpus: Corpus, pieces: Pieces, num_examples: int, vocabulary: Vocabul
     segments[offsets[1:] - 1] = has_second
     is_special = np.ones(total, dtype=bool)
     is_special[place] = False
+    numbers = np.arange(len(pieces.rows)) - np.searchsorted(pieces.rows, pieces.rows)  # of the pieces in their example
+    piece_of = np.full(total, -1, dtype=np.int64)
+    piece_of[place] = np.repeat(numbers, lengths)
     is_word_start = np.zeros(total, dtype=bool)
     is_word_start[place] = corpus.gather_word_starts(source)
     return Sequences(
         token_ids=token_ids,
+        original_ids=token_ids,
         offsets=offsets,
         segments=segments,
         is_special=is_special,
         is_word_start=is_word_start,
         is_free=~is_special,
+        pieces=piece_of,
     )

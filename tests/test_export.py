@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from generators.masked_lm import MaskedLM
 from generators.network import encode, reads_segments
 from generators.uniform import Uniform
 from objectives import build_objectives
-from objectives.batch import Batch
+from objectives.batch import View
 from objectives.heads import SequenceHead
 from training import export
 from training.encoders import SIZES, EncoderSpec, build_encoder
@@ -110,7 +111,8 @@ def make_model(
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SIZES, "tiny", size)
         network = build_encoder(spec)
-    model = PretrainingModel(network, build_objectives(objective), generator, vocabulary, counts, "eager")
+    tables = SimpleNamespace(vocabulary=vocabulary, unigram_counts=counts)
+    model = PretrainingModel(network, build_objectives(objective), generator, tables, "eager")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -125,15 +127,9 @@ def export_to(folder: Path, model: PretrainingModel, tokenizer: PreTrainedTokeni
 
 def hidden_states(model: PretrainingModel, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     inputs = tokenizer("The lazy dog runs", "and a small cat", return_tensors="pt")
-    batch = Batch(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        token_type_ids=inputs["token_type_ids"],
-        targets={},
-        proposals={},
-    )
+    view = View(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
     with torch.no_grad():
-        return encode(model.encoder, batch)
+        return encode(model.encoder, view)
 
 
 def load(folder: Path, auto_class: str = "AutoModel") -> PreTrainedModel:

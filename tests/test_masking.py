@@ -22,11 +22,13 @@ def make_sequences(lengths, vocab_size=200, seed=0):
     ids[offsets[:-1]], ids[offsets[1:] - 1] = 2, 3
     return Sequences(
         token_ids=ids,
+        original_ids=ids,
         offsets=offsets,
         segments=np.zeros_like(ids),
         is_special=special,
         is_word_start=~special,
         is_free=~special,
+        pieces=np.where(special, -1, 0),
     )
 
 

@@ -1,7 +1,5 @@
 """Our losses against `transformers`' own, on the same logits and labels, to 1e-6 (oracles O1 to O3)."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,7 @@ from transformers import (
 )
 
 from generators.network import encode
-from objectives.batch import DeviceTarget, Encoded
+from objectives.batch import DeviceTarget, Encoded, View
 from objectives.heads import DetectionHead, MaskedLMHead, SequenceHead
 from objectives.metrics import LOGIT_BINS, count_logits, summarise_classes, summarise_detection
 
@@ -35,9 +33,7 @@ def batch():
     """Four rows of uneven lengths, 15 tokens wide."""
     torch.manual_seed(0)
     mask = (torch.arange(15)[None, :] < torch.tensor([15, 9, 12, 4])[:, None]).long()
-    return SimpleNamespace(
-        input_ids=torch.randint(5, 60, (4, 15)) * mask, attention_mask=mask, token_type_ids=torch.zeros_like(mask)
-    )
+    return View(torch.randint(5, 60, (4, 15)) * mask, mask, torch.zeros_like(mask))
 
 
 def inputs_of(batch):

@@ -78,8 +78,8 @@ def test_pairs_are_framed_with_segments(corpus):
         assert ids[-1] == corpus.vocabulary.sep_id and (ids == corpus.vocabulary.sep_id).sum() == 2
 
 
-def test_one_document_is_refused(vocabulary):
-    corpus = WrittenCorpus(documents=[[[5, 6], [7, 8], [9, 10]]], vocabulary=vocabulary)
+def test_one_document_is_refused(vocabulary, tmp_path):
+    corpus = WrittenCorpus(documents=[[[5, 6], [7, 8], [9, 10]]], vocabulary=vocabulary, folder=tmp_path)
     with pytest.raises(CorpusError, match="at least two documents"):
         open_stream(corpus, "nsp")
 
@@ -92,8 +92,8 @@ def test_passages_that_cannot_carry_an_objective_are_skipped_and_counted(corpus)
         assert (stream.passages.num_sentences >= needed).all()
 
 
-def test_a_corpus_that_no_passage_of_can_carry_the_objective_is_refused(vocabulary):
-    corpus = WrittenCorpus(documents=[[[5, 6]]] * 20, vocabulary=vocabulary)
+def test_a_corpus_that_no_passage_of_can_carry_the_objective_is_refused(vocabulary, tmp_path):
+    corpus = WrittenCorpus(documents=[[[5, 6]]] * 20, vocabulary=vocabulary, folder=tmp_path)
     with pytest.raises(CorpusError, match="sentence_shuffle"):
         open_stream(corpus, "sentence_shuffle")
 
@@ -127,8 +127,8 @@ def test_permutations_are_uniform_among_those_that_are_not_the_identity():
     assert sum((n - 6000) ** 2 / 6000 for n in counts.values()) < 18.5  # chi-square, 4 degrees of freedom, p = .001
 
 
-def test_equal_sentences_that_change_places_are_labelled_in_order(vocabulary):
-    corpus = WrittenCorpus(documents=[[[7, 8], [7, 8], [7, 8]]] * 20, vocabulary=vocabulary)
+def test_equal_sentences_that_change_places_are_labelled_in_order(vocabulary, tmp_path):
+    corpus = WrittenCorpus(documents=[[[7, 8], [7, 8], [7, 8]]] * 20, vocabulary=vocabulary, folder=tmp_path)
     flat = open_stream(corpus, "sentence_shuffle").build(np.arange(20))
     assert flat.targets["sentence_shuffle"]["is_shuffled"].values.sum() == 0
 

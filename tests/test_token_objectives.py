@@ -66,7 +66,7 @@ def test_a_lucky_guess_counts_as_original(corpus):
     guesses[::2] = 5 + (guesses[::2] - 4) % 195  # every second one is wrong
     filled = batch.with_ids(proposal.positions, guesses)
     (objective,) = build_objectives("rtd")
-    judged = objective.judge(batch.targets["rtd"], filled.input_ids)["is_replaced"]
+    judged = objective.judge(batch.targets["rtd"], filled, None)["is_replaced"]
     wrong = proposal.positions[::2]
     assert sorted(judged.positions[judged.values == 1].tolist()) == sorted(wrong.tolist())
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import torch
@@ -15,16 +16,23 @@ from safetensors.torch import save_file
 from tests.small_runs import make_run
 from training.config import Config
 from training.loop import accumulate, batches_by_step, reduce_sums, warm_up
-from training.stream import micro_batch_examples
 
 
 def digest(batch) -> str:
     """Return a hash of everything that the device is given."""
-    tensors = [batch.input_ids, batch.attention_mask, batch.token_type_ids]
-    for targets in batch.targets.values():
-        tensors += [part for target in targets.values() for part in target]
-    tensors += [part for proposal in batch.proposals.values() for part in proposal]
-    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors_of(batch))).hexdigest()
+
+
+def tensors_of(thing):
+    """Yield every tensor of a batch, whatever it is nested in."""
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    elif isinstance(thing, dict):
+        for each in thing.values():
+            yield from tensors_of(each)
+    elif is_dataclass(thing):
+        for each in fields(thing):
+            yield from tensors_of(getattr(thing, each.name))
 
 
 def write_trace(config: Config, out: Path, num_steps: int) -> None:
@@ -34,8 +42,7 @@ def write_trace(config: Config, out: Path, num_steps: int) -> None:
     lines = []
     for batches in batches_by_step(run, 0, num_steps):
         for number, batch in batches:
-            sizes = {"batch_size": config.batch_size, "micro_batch_size": config.micro_batch_size}
-            examples = micro_batch_examples(*divmod(number, run.train.per_step), **sizes)
+            examples = run.train.examples_of(number)
             lines.append(json.dumps([number, examples.tolist(), digest(batch)]))
     (out / f"trace-{run.accelerator.process_index}.txt").write_text("\n".join(lines))
 

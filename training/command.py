@@ -285,6 +285,8 @@ def _is_same(name: str, old: Config, new: Config) -> bool:
     try:
         if name == "objective":
             return old.build_objectives() == new.build_objectives()
+        if name == "mix":
+            return old.build_arms() == new.build_arms()
         if name == "generator":
             return old.build_generator() == new.build_generator()
     except UserError:  # told as a problem of its own
@@ -294,6 +296,7 @@ def _is_same(name: str, old: Config, new: Config) -> bool:
 
 _METAVARS = {
     str | dict[str, Any]: "SPEC",
+    str | dict[str, Any] | None: "SPEC",
     int: "INT",
     float: "NUMBER",
     bool: "true|false",
@@ -301,6 +304,7 @@ _METAVARS = {
     str: "TEXT",
 }
 _KINDS = {
+    str | dict[str, Any] | None: "arms such as 15*mlm; 1*nsp, or a mapping",
     str | dict[str, Any]: "names and options such as rtd:mask_rate=0.25+nsp, or a mapping",
     int: "a whole number",
     float: "a number",

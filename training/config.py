@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # objectives, generators and encoders import torch, which tak
     from generators import Generator
     from objectives import Objective
 
+    from .mixture import Arm
+
 HARMLESS = frozenset(
     {
         "log_every",
@@ -45,6 +47,9 @@ class Config:
     objective: str | dict[str, Any] = "mlm"
     """What to learn: mlm, rtd, nsp, sentence_shuffle, several on one input with a plus (mlm+nsp), options after a colon
     (rtd:mask_rate=0.25,weight=10), or a dotted path to a class of your own."""
+    mix: str | dict[str, Any] | None = None
+    """Instead of --objective: objectives with inputs of their own, chosen micro-batch by micro-batch, with a weight
+    and, if not for the whole run, a span of it: "15*mlm; 1*causal_lm", or "causal_lm@0-0.25; mlm@0.25-1"."""
     corpus: str = "builtin"
     """Text to learn from: a file, a folder, a glob, the name of a `datasets` dataset, or `builtin`, the prose of the
     documentation strings on this machine."""
@@ -116,6 +121,9 @@ class Config:
     init_range: str = "width"
     """How a new encoder's weights start: width, normal of 1 / sqrt(hidden width), or stock, of .02, with which narrow
     encoders learn nothing in minutes."""
+    embedding_init: str = "random"
+    """How a new encoder's word table starts: random, or cooccurrence, vectors factorised from counts of neighbours
+    of the training text, with which topics are known from the first step."""
     seed: int = 0
     """Fixes everything that chance decides."""
 
@@ -147,13 +155,20 @@ class Config:
 
     def __post_init__(self) -> None:
         if not self.out:
-            object.__setattr__(self, "out", f"runs/{_join_names(self.objective)}")
+            name = "mix" if self.mix is not None else _join_names(self.objective)
+            object.__setattr__(self, "out", f"runs/{name}")
 
     def build_objectives(self) -> "tuple[Objective, ...]":
         """Make the objectives; UserError where the specification is wrong."""
         from objectives import build_objectives
 
         return build_objectives(self.objective)
+
+    def build_arms(self) -> "tuple[Arm, ...]":
+        """Make the arms of the mixture, or the one that a composition is; UserError where either is wrong."""
+        from .mixture import Arm, parse_mix
+
+        return (Arm(objectives=self.build_objectives()),) if self.mix is None else parse_mix(self.mix)
 
     def build_generator(self) -> "Generator":
         """Make the generator's options; UserError where the specification is wrong."""
@@ -195,7 +210,7 @@ class Config:
 
         found = find_problems("objective", self.objective, OBJECTIVES, Objective)
         if not found:  # each is well-formed by itself; do they go together?
-            found += _message_of(self.build_objectives)
+            found += _message_of(self.build_arms)
         wrong = find_problems("generator", self.generator, GENERATORS, Generator)
         found += wrong or _message_of(self.build_generator)
         return found + _message_of(lambda: check_encoder(self.encoder))
@@ -254,6 +269,7 @@ CHOICES = {
     "segmenter": ("rules", "punkt"),
     "schedule": tuple(SCHEDULES),
     "init_range": ("width", "stock"),
+    "embedding_init": ("random", "cooccurrence"),
     "mixed_precision": ("auto", "no", "bf16"),
     "attention": ("auto", "eager", "sdpa"),
 }

@@ -1,5 +1,6 @@
 """How the encoder's word table hangs together with its generator's."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,3 +24,17 @@ class DisentangledEmbedding(nn.Module):
     @property
     def weight(self) -> Tensor:  # (V, E)
         return self.generator_table.weight.detach() + self.difference
+
+
+def start_from_cooccurrences(table: nn.Embedding, vectors: np.ndarray, counts: np.ndarray) -> None:
+    """Put co-occurrence vectors (V, E) into a fresh word table, about as long as the random ones that stand there.
+
+    Their mean, weighted by the tokens' counts (V,), is taken off first: it is in all of them, and tells none apart.
+    Tokens that were never seen, and the special ones, keep their random vectors.
+    """
+    seen = np.flatnonzero(np.linalg.norm(vectors, axis=1) > 0)
+    centred = vectors[seen] - np.average(vectors[seen], axis=0, weights=counts[seen])
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    with torch.no_grad():
+        length = table.weight.norm(dim=1).mean()
+        table.weight[torch.from_numpy(seen)] = torch.from_numpy(centred).to(table.weight) * length

@@ -32,7 +32,7 @@ from corpora import Vocabulary
 from generators.masked_lm import MaskedLMProposer
 from generators.network import encode, reads_segments
 from objectives.base import Objective
-from objectives.batch import Batch
+from objectives.batch import View
 from objectives.heads import DetectionHead, MaskedLMHead, SequenceHead
 
 from .encoders import max_positions
@@ -134,7 +134,7 @@ def _read_network(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     )
 
 
-def _make_probe(vocabulary: Vocabulary, max_length: int | None) -> Batch:
+def _make_probe(vocabulary: Vocabulary, max_length: int | None) -> View:
     """Return two rows of random text, two segments each, one of them padded."""
     length = min(16, max_length or 16)
     ids = np.random.default_rng(0).choice(vocabulary.ordinary_ids, (2, length))
@@ -146,9 +146,7 @@ def _make_probe(vocabulary: Vocabulary, max_length: int | None) -> Batch:
     segments[:, length // 2 + 1 :] = 1
     rows = (torch.from_numpy(array) for array in (ids, mask, segments * mask))
     input_ids, attention_mask, token_type_ids = rows
-    return Batch(
-        input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, targets={}, proposals={}
-    )
+    return View(input_ids, attention_mask, token_type_ids)
 
 
 def _plain_tensors(network: PreTrainedModel) -> dict[str, Tensor]:

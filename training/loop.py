@@ -25,7 +25,7 @@ from .log import Log
 from .progress import finish_run, load_progress, open_folder, save_progress
 from .schedule import learning_rate_at
 from .setup import Run, build_run, describe_run, make_accelerator, write_json
-from .stream import micro_batch_examples, numbers_of
+from .stream import numbers_of
 
 _CALIBRATION_STEPS = 12
 
@@ -42,7 +42,7 @@ def pretrain(config: Config) -> Path:
         run = build_run(config, accelerator, folder)
         load_progress(run)
         if config.max_minutes is not None and config.resume is None:
-            run.max_steps = calibrate(run, config.max_minutes)
+            run.max_steps = run.train.max_steps = calibrate(run, config.max_minutes)
         elif accelerator.num_processes > 1:
             warm_up(run)
         record = describe_run(run)
@@ -105,7 +105,7 @@ def report(run: Run, log: Log) -> None:
 def take_step(run: Run, batches: list[tuple[int, Batch]], received: int) -> dict[str, Any]:
     """Take one optimizer step over this process's share of the micro-batches; return its figures."""
     names = list(run.model.weights)
-    local = [[*run.model.count_targets(batch).values(), int(batch.attention_mask.sum())] for _, batch in batches]
+    local = [[*run.model.count_targets(batch).values(), batch.num_tokens] for _, batch in batches]
     *counts, tokens, stop = reduce_sums(run, [*map(float, map(sum, zip(*local, strict=True))), float(received)])
     rate = learning_rate_at(
         run.step,
@@ -115,14 +115,15 @@ def take_step(run: Run, batches: list[tuple[int, Batch]], received: int) -> dict
         max_steps=run.max_steps,
     )
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_factor"]
+    run.model.begin_step()
     totals = reduce_sums(run, accumulate(run, batches, dict(zip(names, counts, strict=True))))
-    norm = float(torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm))
+    norm = clip_gradients(run)
     check_finite(run, dict(zip(names, totals, strict=True)), norm, [number for number, _ in batches])
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-
     run.step += 1
+    run.model.finish_step(run.step / run.max_steps, lambda tensor: run.accelerator.reduce(tensor, reduction="sum"))
     run.tokens += int(tokens)
     for name, total, count in zip(names, totals, counts, strict=True):
         window = run.window.setdefault(name, [0.0, 0.0])
@@ -136,19 +137,37 @@ def accumulate(run: Run, batches: list[tuple[int, Batch]], counts: dict[str, flo
     """Add up the gradients of this process's micro-batches; return the sum of each loss over them.
 
     Each loss is its sum divided by `counts`, the number of its targets in the whole step, over all micro-batches and
-    processes: how a step is cut up changes nothing. Data-parallel training averages over processes, hence the factor.
+    processes: how a step is cut up changes nothing. In a mixture it also has the weight of its arm's share of the step.
+    Data-parallel training averages over processes, hence the factor.
     """
-    accelerator, weights = run.accelerator, run.model.weights
+    accelerator = run.accelerator
+    shares = run.train.shares_at(run.step)
+    weights = {name: weight * shares[run.model.owners[name]] for name, weight in run.model.weights.items()}
     sums = torch.zeros(len(weights), dtype=torch.float64, device=accelerator.device)
     for place, (number, batch) in enumerate(batches):
         torch.manual_seed(hash_fields(run.config.seed, "dropout", number) & 0xFFFFFFFF)
         is_last = place == len(batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(run.wrapped):
             losses = run.wrapped(batch.to(accelerator.device))
-            parts = [weights[name] * losses[name].total / max(counts[name], 1) for name in weights]
+            parts = [weights[name] * loss.total / max(counts[name], 1) for name, loss in losses.items()]
             accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
-        sums += torch.stack([losses[name].total.detach().double() for name in weights])
+        for place, name in enumerate(weights):
+            if name in losses:
+                sums[place] += losses[name].total.detach().double()
     return sums.tolist()
+
+
+def clip_gradients(run: Run) -> float:
+    """Scale gradients down to the largest norm that is allowed; return the norm that they had.
+
+    A generator that is optimised apart from the encoder is clipped apart from it too.
+    """
+    norms = []
+    for apart in (False, True):
+        parameters = [p for group in run.optimizer.param_groups if group["apart"] == apart for p in group["params"]]
+        if parameters:
+            norms.append(torch.nn.utils.clip_grad_norm_(parameters, run.config.max_grad_norm))
+    return float(torch.stack(norms).norm())
 
 
 def reduce_sums(run: Run, values: list[float]) -> list[float]:
@@ -163,14 +182,7 @@ def check_finite(run: Run, totals: dict[str, float], norm: float, numbers: list[
     bad = [name for name, total in totals.items() if not math.isfinite(total)]
     if not bad and math.isfinite(norm):
         return
-    per_step = run.train.per_step
-    examples = [
-        int(example)
-        for number in numbers
-        for example in micro_batch_examples(
-            *divmod(number, per_step), batch_size=run.config.batch_size, micro_batch_size=run.config.micro_batch_size
-        )
-    ]
+    examples = [int(example) for number in numbers for example in run.train.examples_of(number)]
     what = f"the loss of {', '.join(bad)}" if bad else "the gradient"
     raise TrainingError(
         f"{what} is not finite at step {run.step + 1:,} (examples {examples[0]:,} to {examples[-1]:,} of the stream "

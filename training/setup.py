@@ -8,21 +8,25 @@ import sys
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
+from transformers import PreTrainedModel
 
 from corpora import Corpus, prepare_corpus
 from corpora.errors import CorpusError, UserError
-from objectives.base import Objective, TextStatistics
+from corpora.tables import Tables
+from objectives.base import Objective, TextStatistics, levels_of
 from objectives.draws import hash_fields
 
 from .config import Config
+from .embeddings import start_from_cooccurrences
 from .encoders import EncoderSpec, build_encoder, known_encoders
 from .folders import storage_errors
+from .mixture import Arm
 from .model import PretrainingModel
 from .stream import MicroBatches, Stream
 
@@ -43,7 +47,7 @@ class Run:
     wrapped: nn.Module  # the model as accelerate placed it: what is called to train
     optimizer: torch.optim.Optimizer
     train: MicroBatches
-    held_out: MicroBatches | None
+    held_out: tuple[MicroBatches, ...]  # for each arm of a mixture that has held-out text
     max_steps: int
     peak: float  # learning rate
     step: int = 0
@@ -56,9 +60,14 @@ class Run:
     def chance(self) -> dict[str, dict[str, float]]:
         """Return for each loss what predictors reach that do not look at the text."""
         statistics = TextStatistics(
-            num_ordinary=len(self.corpus.vocabulary.ordinary_ids), unigram_entropy=self.corpus.unigram_entropy
+            num_ordinary=len(self.corpus.vocabulary.ordinary_ids),
+            unigram_entropy=self.corpus.unigram_entropy,
+            tables=self.train.stream.tables,
+            rows=self.config.micro_batch_size,
         )
-        levels = {objective.name: objective.chance(statistics) for objective in self.objectives}
+        levels: dict[str, dict[str, float]] = {}
+        for objective in self.objectives:
+            levels |= levels_of(objective, statistics)
         hidden_tokens = {"ln V": float(np.log(statistics.num_ordinary)), "unigram": statistics.unigram_entropy}
         return {name: levels.get(name, hidden_tokens) for name in self.model.weights}
 
@@ -97,16 +106,18 @@ def computes_in_bf16() -> bool:
 
 def build_run(config: Config, accelerator: Accelerator, folder: Path) -> Run:
     """Prepare the corpus, then make the stream, the model and the optimizer."""
-    objectives = config.build_objectives()
+    arms = config.build_arms()
+    objectives = tuple(objective for arm in arms for objective in arm.objectives)
     check_apart(config)
     corpus = prepare_corpus(
         replace(config.corpus_settings(), tokenizer=choose_tokenizer(config)),
         cache=Path(config.cache) if config.cache else None,
         progress=accelerator.is_local_main_process,
     )
-    train, held_out = open_batches(config, corpus, objectives, accelerator)
+    train, held_out = open_batches(config, corpus, arms, accelerator)
+    train[0]  # makes what is counted over the corpus, before workers start
     torch.manual_seed(hash_fields(config.seed, "weights") & 0xFFFFFFFF)
-    model = build_model(config, corpus, objectives)
+    model = build_model(config, train.stream.tables, objectives)
     wrapped = accelerator.prepare_model(model)
     peak = config.learning_rate or 0.384 / model.encoder.config.hidden_size
     return Run(
@@ -155,33 +166,81 @@ def choose_tokenizer(config: Config) -> str | None:
 
 
 def open_batches(
-    config: Config, corpus: Corpus, objectives: tuple[Objective, ...], accelerator: Accelerator
-) -> tuple[MicroBatches, MicroBatches | None]:
+    config: Config, corpus: Corpus, arms: tuple[Arm, ...], accelerator: Accelerator
+) -> tuple[MicroBatches, tuple[MicroBatches, ...]]:
     """Return the training batches and, where the held-out documents can carry the objectives, the held-out ones."""
-    stream = Stream.open(corpus, objectives, seed=config.seed, max_length=config.max_length)
-    train = MicroBatches(stream=stream, batch_size=config.batch_size, micro_batch_size=config.micro_batch_size)
-    if len(stream.passages) < config.batch_size:
-        skipped = f" ({describe_skipped(stream)})" if stream.num_skipped else ""
-        raise CorpusError(
-            f"the corpus is too small for one batch: training passages found {len(stream.passages):,}{skipped}, "
-            f"--batch_size {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less"
-        )
+    tables = Tables(corpus)
+    streams = tuple(
+        Stream.open(corpus, arm.objectives, seed=config.seed, max_length=config.max_length, tables=tables)
+        for arm in arms
+    )
+    train = MicroBatches(
+        streams=streams,
+        arms=arms,
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
+        seed=config.seed,
+        max_steps=config.max_steps,
+    )
+    for stream in streams:
+        if len(stream.passages) < config.batch_size:
+            skipped = f" ({describe_skipped(stream)})" if stream.num_skipped else ""
+            raise CorpusError(
+                f"the corpus is too small for one batch: training passages found {len(stream.passages):,}{skipped}, "
+                f"--batch_size {config.batch_size:,}; give more text, or --batch_size {len(stream.passages)} or less"
+            )
+    check_comparing(config, train, accelerator)
     if train.per_step < accelerator.num_processes:
         world = accelerator.num_processes
         raise UserError(
             f"a step has {train.per_step} micro-batches for {world} processes; "
             f"give --micro_batch_size {max(1, config.batch_size // world)} or less, or a larger --batch_size"
         )
-    if stream.num_skipped and accelerator.is_main_process:
-        print(describe_skipped(stream), file=sys.stderr)
+    for stream in streams:
+        if stream.num_skipped and accelerator.is_main_process:
+            print(describe_skipped(stream), file=sys.stderr)
+    held_out = (open_held_out(config, corpus, arm, tables, accelerator) for arm in arms)
+    return train, tuple(batches for batches in held_out if batches is not None)
+
+
+def open_held_out(
+    config: Config, corpus: Corpus, arm: Arm, tables: Tables, accelerator: Accelerator
+) -> MicroBatches | None:
+    """Return the evaluation's batches of an arm: the same questions for every run, whatever its seed."""
     try:
-        seen = Stream.open(corpus, objectives, seed=EVALUATION_SEED, max_length=config.max_length, held_out=True)
+        seen = Stream.open(
+            corpus, arm.objectives, seed=EVALUATION_SEED, max_length=config.max_length, held_out=True, tables=tables
+        )
     except CorpusError as error:
         if accelerator.is_main_process:
             print(f"warning: no held-out evaluation: {error}", file=sys.stderr)
-        return train, None
+        return None
     size = min(config.eval_examples, len(seen.passages))
-    return train, MicroBatches(stream=seen, batch_size=size, micro_batch_size=min(config.micro_batch_size, size))
+    return MicroBatches(
+        streams=(seen,),
+        arms=(arm,),
+        batch_size=size,
+        micro_batch_size=min(config.micro_batch_size, size),
+        seed=EVALUATION_SEED,
+    )
+
+
+def check_comparing(config: Config, train: MicroBatches, accelerator: Accelerator) -> None:
+    """Raise a UserError where examples that are set against each other would be dealt out unevenly."""
+    comparing = [o.name for arm in train.arms for o in arm.objectives if o.compares_rows]
+    if not comparing:
+        return
+    if config.micro_batch_size < 2 or config.batch_size % config.micro_batch_size:
+        raise UserError(
+            f"{comparing[0]} compares the examples of a micro-batch with each other; let --batch_size "
+            f"({config.batch_size}) be a multiple of --micro_batch_size ({config.micro_batch_size}), which is 2 or more"
+        )
+    if train.per_step % accelerator.num_processes or (len(train.arms) > 1 and accelerator.num_processes > 1):
+        raise UserError(
+            f"{comparing[0]} compares examples across processes: all {accelerator.num_processes} need the same number "
+            f"of its micro-batches in a step, of which there are {train.per_step}; choose --batch_size and "
+            "--micro_batch_size so, or leave other inputs (--mix) out"
+        )
 
 
 def describe_skipped(stream: Stream) -> str:
@@ -191,38 +250,71 @@ def describe_skipped(stream: Stream) -> str:
     return f"{stream.num_skipped:,} of {every:,} training passages are skipped: {needs}"
 
 
-def build_model(config: Config, corpus: Corpus, objectives: tuple[Objective, ...]) -> PretrainingModel:
+def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...]) -> PretrainingModel:
     """Make the encoder with its heads and generators, on the CPU."""
     attention = config.attention
     if attention == "auto":
         attention = "eager" if not torch.cuda.is_available() and config.max_length < 512 else "sdpa"
     spec = EncoderSpec(
         name=config.encoder,
-        vocabulary=corpus.vocabulary,
+        vocabulary=tables.vocabulary,
         max_length=config.max_length,
         dropout=config.dropout,
         init_range=config.init_range,
         attention=attention,
     )
+    encoder = build_encoder(spec)
+    if config.embedding_init == "cooccurrence":
+        start_embeddings(config, encoder, tables)
     return PretrainingModel(
-        build_encoder(spec),
+        encoder,
         objectives,
         config.build_generator(),
-        corpus.vocabulary,
-        np.asarray(corpus.unigram_counts),
+        tables,
         attention,
+        rows=config.micro_batch_size,
+    )
+
+
+def start_embeddings(config: Config, encoder: PreTrainedModel, tables: Tables) -> None:
+    """Start the word table from the corpus's co-occurrences; UserError for an encoder that has learned already."""
+    if config.encoder not in known_encoders():
+        raise UserError(
+            f"--embedding_init cooccurrence would undo what the encoder '{config.encoder}' has learned; "
+            "leave it out, or give a new encoder such as tiny"
+        )
+    word_embeddings = cast(nn.Embedding, encoder.get_input_embeddings())
+    start_from_cooccurrences(
+        word_embeddings, tables.embeddings(word_embeddings.embedding_dim), np.asarray(tables.unigram_counts)
     )
 
 
 def make_optimizer(model: PretrainingModel, config: Config, peak: float) -> torch.optim.Optimizer:
-    """Make AdamW; vectors (biases and norms) do not decay."""
-    parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """Make AdamW; vectors (biases and norms) do not decay.
+
+    A generator's weights have groups of their own, with its learning rate. Those that it shares with the encoder are
+    the encoder's, but where the encoder's gradient does not reach them.
+    """
+    generator = config.build_generator()
+    encoders = {id(p) for module in (model.encoder, model.heads) for p in module.parameters()}
+    own = {id(p) for p in model.generators.parameters() if id(p) not in encoders or generator.table_sharing == "gdes"}
+    groups: list[dict[str, Any]] = []
+    for is_generator in (False, True):
+        parameters = [p for p in model.parameters() if p.requires_grad and (id(p) in own) == is_generator]
+        factor, apart = (generator.rate_factor, generator.apart) if is_generator else (1.0, False)
+        for decay, chosen in ((config.weight_decay, _matrices(parameters)), (0.0, _vectors(parameters))):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "rate_factor": factor, "apart": apart})
     betas = (config.adam_beta1, config.adam_beta2)
     return torch.optim.AdamW(groups, lr=peak, betas=betas, eps=config.adam_epsilon, fused=True)
+
+
+def _matrices(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.ndim >= 2]
+
+
+def _vectors(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.ndim < 2]
 
 
 def describe_run(run: Run) -> dict[str, Any]:

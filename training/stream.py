@@ -1,7 +1,8 @@
 """The endless stream of examples, and the micro-batches cut from it: the border between numpy and torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,19 +10,70 @@ import torch
 from corpora import Corpus, Vocabulary
 from corpora.errors import CorpusError
 from corpora.passages import Passages, cut_passages
-from objectives.base import Objective
-from objectives.batch import Batch, DeviceProposal, DeviceTarget
+from corpora.tables import Tables
+from objectives.base import Corruption, Objective
+from objectives.batch import MAIN, Batch, DeviceProposal, DeviceTarget, View
 from objectives.draws import Draws, hash_fields, mix
-from objectives.sequences import Proposal, Selection, Sequences, Target, expand_ranges, frame, in_order
+from objectives.sequences import (
+    Arrangement,
+    Context,
+    Proposal,
+    Selection,
+    Sequences,
+    Target,
+    TextView,
+    expand_ranges,
+    frame,
+    in_order,
+)
+
+from .mixture import Arm, choose_arm
+
+Asked = TypeVar("Asked", Target, Proposal)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Flat:
-    """A micro-batch before the border: flat sequences, and targets and proposals by objective."""
+    """A micro-batch before the border: flat sequences, and targets, proposals and views by objective."""
 
     sequences: Sequences
     targets: dict[str, dict[str, Target]]
-    proposals: dict[str, Proposal]
+    proposals: dict[str, Proposal] = field(default_factory=dict)
+    views: dict[str, dict[str, TextView]] = field(default_factory=dict)
+
+    def take(self, objective: Objective, corruption: Corruption) -> None:
+        """Add what an objective has done; where it changed lengths, earlier questions move with their tokens."""
+        if corruption.source is not None:
+            self._follow(corruption.source)
+        self.sequences = corruption.sequences
+        self.targets[objective.name] |= corruption.targets
+        if corruption.proposal is not None:
+            self.proposals[objective.name] = corruption.proposal
+        self.views.setdefault(objective.name, {}).update(corruption.views)
+
+    def _follow(self, source: np.ndarray) -> None:
+        now = np.full(len(self.sequences.token_ids), -1, dtype=np.int64)  # where each token has gone
+        now[source[source >= 0]] = np.flatnonzero(source >= 0)
+        for targets in self.targets.values():
+            for name, target in targets.items():
+                if target.view == MAIN:
+                    targets[name] = _move_questions(target, now)
+        self.proposals = {name: _move_questions(proposal, now) for name, proposal in self.proposals.items()}
+
+
+def _move_questions(asked: Asked, now: np.ndarray) -> Asked:
+    """Return the questions at tokens that are still there, at their new positions."""
+    kept = now[asked.positions] >= 0
+    changes: dict[str, Any] = {"positions": now[asked.positions[kept]]}
+    for each in fields(asked):
+        value = getattr(asked, each.name)
+        if isinstance(value, np.ndarray) and each.name != "positions":
+            changes[each.name] = value[kept]
+        elif isinstance(value, dict):
+            changes[each.name] = {key: array[kept] for key, array in value.items()}
+    if changes.get("pointers"):
+        changes["pointers"] = {name: np.where(p < 0, -1, now[p]) for name, p in changes["pointers"].items()}
+    return replace(asked, **changes)
 
 
 @dataclass(kw_only=True)
@@ -33,6 +85,7 @@ class Stream:
     """
 
     corpus: Corpus
+    tables: Tables
     passages: Passages
     num_skipped: int  # passages of the split that the composition can't use
     objectives: tuple[Objective, ...]
@@ -51,10 +104,12 @@ class Stream:
         max_length: int,
         held_out: bool = False,
         shuffle: bool = True,
+        tables: Tables | None = None,
     ) -> "Stream":
         """Cut the split into passages and keep those that every objective can use; CorpusError where none is left."""
         separators = corpus.vocabulary.num_separators * (max(o.num_segments for o in objectives) - 1)
         max_tokens = max_length - 2 - separators
+        max_tokens -= max(objective.reserve(max_tokens) for objective in objectives)
         if max_tokens < 1:
             raise CorpusError(f"max_length {max_length} leaves no room for text beside the special tokens")
         every = cut_passages(corpus, max_tokens, held_out=held_out)
@@ -72,6 +127,7 @@ class Stream:
             )
         return cls(
             corpus=corpus,
+            tables=tables or Tables(corpus),
             passages=every.select(usable),
             num_skipped=int((~usable).sum()),
             objectives=tuple(objectives),
@@ -100,69 +156,109 @@ class Stream:
             self._orders = {kept: self._orders[kept] for kept in list(self._orders)[-1:]} | {epoch: order}
         return self._orders[epoch]
 
-    def build(self, examples: np.ndarray) -> Flat:
-        """Arrange, frame and corrupt the examples (B,)."""
+    def build(self, examples: np.ndarray, progress: float = 1.0) -> Flat:
+        """Arrange, frame and corrupt the examples (B,); `progress` says how far the run is, from 0 to 1."""
         draws = Draws(seed=self.seed, examples=examples)
+        context = Context(
+            vocabulary=self.corpus.vocabulary, tables=self.tables, progress=np.full(len(examples), progress)
+        )
         selection = Selection(
             corpus=self.corpus,
             pool=self.passages,
             indices=self.passage_indices(examples),
             max_tokens=self.max_tokens,
+            context=context,
         )
+        flat = self._arrange(selection, draws)
+        for objective in self.objectives:
+            flat.take(objective, objective.corrupt(flat.sequences, draws.within(objective.name), context))
+        return flat
+
+    def _arrange(self, selection: Selection, draws: Draws) -> Flat:
+        count = len(selection.indices)
         arranging = next((objective for objective in self.objectives if objective.arranges()), None)
-        targets: dict[str, dict[str, Target]] = {objective.name: {} for objective in self.objectives}
-        pieces = in_order(selection)
-        asked: dict[str, np.ndarray] = {}
+        arrangement = Arrangement(pieces=in_order(selection))
         if arranging is not None:
             arrangement = arranging.arrange(selection, draws.within(arranging.name))
-            pieces, asked = arrangement.pieces, arrangement.targets
-        sequences = frame(self.corpus, pieces, len(examples), self.corpus.vocabulary)
-        if arranging is not None:
-            firsts = sequences.offsets[:-1]
-            targets[arranging.name] |= {name: Target(positions=firsts, values=v) for name, v in asked.items()}
-        proposals = {}
-        for objective in self.objectives:
-            corruption = objective.corrupt(sequences, draws.within(objective.name), self.corpus.vocabulary)
-            sequences = corruption.sequences
-            targets[objective.name] |= corruption.targets
-            if corruption.proposal is not None:
-                proposals[objective.name] = corruption.proposal
-        return Flat(sequences=sequences, targets=targets, proposals=proposals)
+        sequences = frame(self.corpus, arrangement.pieces, count, self.corpus.vocabulary)
+        flat = Flat(sequences=sequences, targets={o.name: {} for o in self.objectives})
+        if arranging is None:
+            return flat
+        asked = flat.targets[arranging.name]
+        for name, values in arrangement.targets.items():
+            asked[name] = Target(positions=sequences.offsets[:-1], values=values)
+        if arrangement.piece_targets:
+            first_tokens = np.flatnonzero(np.diff(sequences.pieces, prepend=-1) != 0)
+            first_tokens = first_tokens[sequences.pieces[first_tokens] >= 0]
+        for name, values in arrangement.piece_targets.items():
+            asked[name] = Target(positions=first_tokens[values >= 0], values=values[values >= 0])
+        flat.views[arranging.name] = {
+            name: TextView(sequences=frame(self.corpus, pieces, count, self.corpus.vocabulary))
+            for name, pieces in arrangement.views.items()
+        }
+        return flat
 
 
 def to_batch(flat: Flat, vocabulary: Vocabulary) -> Batch:
     """Lay the sequences out as padded rows of torch tensors, one example a row, as long as the longest."""
-    sequences = flat.sequences
-    num_rows, length = sequences.num_examples, int(sequences.lengths.max())
-    place = expand_ranges(
-        np.arange(num_rows) * length, sequences.lengths
-    )  # (T,) where each token goes in the flattened rows
+    main, main_place = _lay_out(TextView(sequences=flat.sequences), vocabulary)
+    views: dict[str, dict[str, View]] = {}
+    places = {}
+    for owner, texts in flat.views.items():
+        views[owner] = {}
+        for name, text in texts.items():
+            views[owner][name], places[owner, name] = _lay_out(text, vocabulary)
 
-    def lay_out(values: np.ndarray, padding: int) -> torch.Tensor:
+    def lay_target(owner: str, target: Target) -> DeviceTarget:
+        place = main_place if target.view == MAIN else places[owner, target.view]
+        pointers = {name: np.where(p < 0, -1, place[np.maximum(p, 0)]) for name, p in target.pointers.items()}
+        return DeviceTarget(
+            torch.from_numpy(place[target.positions]),
+            torch.from_numpy(target.values),
+            {name: torch.from_numpy(pointer) for name, pointer in pointers.items()},
+            {name: torch.from_numpy(extra) for name, extra in target.extras.items()},
+            target.view,
+        )
+
+    def lay_proposal(proposal: Proposal) -> DeviceProposal:
+        fills = np.ones(len(proposal.positions), dtype=bool) if proposal.fills is None else proposal.fills
+        return DeviceProposal(
+            torch.from_numpy(main_place[proposal.positions]),
+            torch.from_numpy(proposal.original_ids),
+            torch.from_numpy(proposal.uniforms),
+            torch.from_numpy(fills),
+            proposal.excludes_original,
+        )
+
+    return Batch(
+        main=main,
+        targets={
+            owner: {key: lay_target(owner, target) for key, target in targets.items()}
+            for owner, targets in flat.targets.items()
+        },
+        proposals={name: lay_proposal(proposal) for name, proposal in flat.proposals.items()},
+        views=views,
+    )
+
+
+def _lay_out(text: TextView, vocabulary: Vocabulary) -> tuple[View, np.ndarray]:
+    """Return the padded rows, and for each token (T,) its place in the flattened rows."""
+    sequences = text.sequences
+    num_rows, length = sequences.num_examples, int(sequences.lengths.max())
+    place = expand_ranges(np.arange(num_rows) * length, sequences.lengths)
+
+    def fill(values: np.ndarray, padding: int) -> torch.Tensor:
         rows = np.full(num_rows * length, padding, dtype=np.int64)
         rows[place] = values
         return torch.from_numpy(rows.reshape(num_rows, length))
 
-    return Batch(
-        input_ids=lay_out(sequences.token_ids, vocabulary.pad_id),
-        attention_mask=lay_out(np.ones_like(place), 0),
-        token_type_ids=lay_out(sequences.segments, 0),
-        targets={
-            name: {
-                key: DeviceTarget(torch.from_numpy(place[target.positions]), torch.from_numpy(target.values))
-                for key, target in targets.items()
-            }
-            for name, targets in flat.targets.items()
-        },
-        proposals={
-            name: DeviceProposal(
-                torch.from_numpy(place[proposal.positions]),
-                torch.from_numpy(proposal.original_ids),
-                torch.from_numpy(proposal.uniforms),
-            )
-            for name, proposal in flat.proposals.items()
-        },
+    view = View(
+        fill(sequences.token_ids, vocabulary.pad_id),
+        fill(np.ones_like(place), 0),
+        fill(sequences.segments, 0),
+        text.attention,
     )
+    return view, place
 
 
 def micro_batch_examples(step: int, micro_batch: int, *, batch_size: int, micro_batch_size: int) -> np.ndarray:
@@ -171,24 +267,58 @@ def micro_batch_examples(step: int, micro_batch: int, *, batch_size: int, micro_
     return np.arange(start, min(start + micro_batch_size, (step + 1) * batch_size), dtype=np.int64)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MicroBatches(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """Micro-batch number i of the run, so that a worker builds whole ones and any can be asked for."""
+    """Micro-batch number i of the run, so that a worker builds whole ones and any can be asked for.
 
-    stream: Stream
+    Each belongs to one arm of a mixture, and is cut from that arm's stream.
+    """
+
+    streams: tuple[Stream, ...]
+    arms: tuple[Arm, ...]
     batch_size: int
     micro_batch_size: int
+    seed: int
+    max_steps: int | None = None  # None: an evaluation, at the end of the run
+
+    @property
+    def stream(self) -> Stream:
+        """The first arm's stream, which for most runs is the only one."""
+        return self.streams[0]
 
     @property
     def per_step(self) -> int:
         return -(-self.batch_size // self.micro_batch_size)
 
-    def __getitem__(self, number: int) -> Batch:
+    def progress_at(self, step: int) -> float:
+        return 1.0 if self.max_steps is None else min(step / self.max_steps, 1.0)
+
+    def arm_of(self, number: int) -> int:
+        """Return which arm a micro-batch belongs to."""
+        return choose_arm(self.arms, number, self.progress_at(number // self.per_step), self.seed)
+
+    def examples_of(self, number: int) -> np.ndarray:
+        """Return the examples of a micro-batch: the stream's [step x batch + m x micro-batch, ...)."""
         step, micro_batch = divmod(number, self.per_step)
-        examples = micro_batch_examples(
+        return micro_batch_examples(
             step, micro_batch, batch_size=self.batch_size, micro_batch_size=self.micro_batch_size
         )
-        return to_batch(self.stream.build(examples), self.stream.corpus.vocabulary)
+
+    def shares_at(self, step: int) -> dict[str, float]:
+        """Return for each objective the share of the step's examples that are for its arm."""
+        counts = np.zeros(len(self.arms))
+        for number in range(step * self.per_step, (step + 1) * self.per_step):
+            counts[self.arm_of(number)] += len(self.examples_of(number))
+        shares = counts / counts.sum()
+        return {o.name: float(share) for arm, share in zip(self.arms, shares, strict=True) for o in arm.objectives}
+
+    def build(self, number: int) -> Flat:
+        """Return a micro-batch before it is laid out in rows."""
+        progress = self.progress_at(number // self.per_step)
+        return self.streams[self.arm_of(number)].build(self.examples_of(number), progress)
+
+    def __getitem__(self, number: int) -> Batch:
+        return to_batch(self.build(number), self.stream.corpus.vocabulary)
 
 
 def numbers_of(rank: int, world: int, per_step: int, first_step: int, last_step: int) -> Iterator[int]:
