@@ -1,10 +1,11 @@
 """Any `transformers` encoder: built from a configuration, run on a batch."""
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -42,7 +43,18 @@ def run_network(
         inputs["inputs_embeds"] = network.get_input_embeddings()(view.input_ids) + added
     if reads_segments(network):
         inputs["token_type_ids"] = view.token_type_ids
-    return network(**inputs, output_hidden_states=every_layer)
+    by_row: AbstractContextManager[object] = nullcontext()
+    if view.attention != "full" and network.config.model_type == "deberta-v2":  # its embeddings are masked as well
+        by_row = cast(nn.Module, network.embeddings).register_forward_pre_hook(
+            lambda _, args, kwargs: (args, kwargs | {"mask": view.attention_mask}), with_kwargs=True
+        )
+    with by_row:
+        return network(**inputs, output_hidden_states=every_layer)
+
+
+def read_layers(network: PreTrainedModel, view: View) -> tuple[Tensor, ...]:
+    """Return all layers' states (B, L, D), the embeddings first."""
+    return cast(tuple[Tensor, ...], run_network(network, view, every_layer=True).hidden_states)
 
 
 def attention_mask(network: PreTrainedModel, view: View) -> Tensor:

@@ -48,6 +48,7 @@ class TextStatistics:
     unigram_entropy: float
     tables: Tables | None = None  # everything else that can be counted
     rows: int = 0  # of a micro-batch
+    lengths: np.ndarray | None = None  # (P,) of the training passages, with [CLS] and [SEP]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,7 @@ class Objective(ABC):
 
     name: ClassVar[str]
     uses_generator: ClassVar[bool] = False
+    generator: ClassVar[str | None] = None  # the one that it is defined by ("cluster"); None: the run's
     num_segments: ClassVar[int] = 1
     labels: ClassVar[dict[str, tuple[str, ...]]]  # target -> what its values 0, 1, ... mean; empty: they are token ids
     reads: ClassVar[tuple[str, ...]] = (MAIN,)  # the views that the encoder reads for the head, the first first

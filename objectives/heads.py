@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from .batch import DeviceTarget, Encoded, Loss
+from .batch import DeviceTarget, Encoded, Loss, View
 from .metrics import count_logits, summarise_classes, summarise_detection
 
 # Of the last layer of a classifier: its first loss is that of chance, whatever the width, and all of it gets gradient.
@@ -95,6 +95,9 @@ class Transform(nn.Module):
         return self.norm(self.activation(self.dense(hidden)))
 
 
+ReadLayers = Callable[[PreTrainedModel, View], tuple[Tensor, ...]]
+
+
 class Head(nn.Module, ABC):
     """Undoes a corruption: sees the encoded batch, answers the targets."""
 
@@ -106,8 +109,11 @@ class Head(nn.Module, ABC):
     def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
         """Turn the summed statistics of many batches of `count` targets into held-out figures beside the loss."""
 
-    def attach(self, encoder: PreTrainedModel) -> None:
-        """Take what is needed of the encoder that the head will stand on, before training."""
+    def attach(self, encoder: PreTrainedModel, read: ReadLayers) -> None:
+        """Take what is needed of the encoder that the head will stand on, before training.
+
+        `read` runs any such network over a view, and gives all its layers (B, L, D), the embeddings first.
+        """
 
     def begin_step(self) -> None:
         """Forget what was gathered for the end of a step that was not taken."""

@@ -7,8 +7,9 @@ from typing import ClassVar
 from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import Head, MaskedLMHead
-from .masking import choose_tokens, count_exactly, hide_tokens
+from .masking import hide_tokens, rate_now
 from .sequences import Context, Sequences, Target
+from .strategies import COUNTS, STRATEGIES, choose_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class MaskedLanguageModeling(Objective):
 
     `original_ids` are the ids before hiding, at every selected token, the kept ones too. Random tokens come from
     ordinary ones only, where BERT's code draws from the whole vocabulary. With `mask_token_rate=1` nothing is random or
-    kept (Wettig et al., 2023, section 5, find it no worse).
+    kept (Wettig et al., 2023, section 5, find it no worse). What is selected, and how much of it: see `strategies`.
     """
 
     name: ClassVar[str] = "mlm"
@@ -26,9 +27,29 @@ class MaskedLanguageModeling(Objective):
     mask_rate: float = 0.15
     mask_token_rate: float = 0.8
     random_token_rate: float = 0.1
+    final_mask_rate: float | None = None  # at the end of the run, and in evaluations; .3 to .15 in GPT-BERT
+    strategy: str = "tokens"
+    count: str = "exact"
+    longest: int | None = None  # words of an n-gram or a span; None: 3 and 10, as in the papers
+    decided_by: str | None = None  # hidden, random or kept for each "token" or "unit"; None: as in the papers
+
+    def __post_init__(self) -> None:
+        for option, value, known in (
+            ("strategy", self.strategy, tuple(STRATEGIES)),
+            ("count", self.count, COUNTS),
+            ("decided_by", self.decided_by, (None, "token", "unit")),
+        ):
+            if value not in known:
+                raise ValueError(f"{option} is '{value}'; it must be {', '.join(filter(None, known))}")
+        if self.mask_token_rate + self.random_token_rate > 1:
+            raise ValueError("mask_token_rate and random_token_rate add up to more than 1")
+        if self.longest is not None and (self.longest < 1 or STRATEGIES[self.strategy].longest is None):
+            raise ValueError("longest is for strategies ngrams and spans, and at least 1")
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
-        positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
+        rate = rate_now(self.mask_rate, self.final_mask_rate, context.progress)
+        positions, firsts = choose_by(self.strategy, self.count, sequences, rate, draws, self.longest)
+        by_unit = (self.decided_by or STRATEGIES[self.strategy].decided_by) == "unit"
         shown = hide_tokens(
             sequences,
             positions,
@@ -36,6 +57,7 @@ class MaskedLanguageModeling(Objective):
             context.vocabulary,
             mask_token_rate=self.mask_token_rate,
             random_token_rate=self.random_token_rate,
+            deciding=firsts if by_unit else None,
         )
         original = Target(positions=positions, values=sequences.token_ids[positions])
         return Corruption(sequences=sequences.with_tokens(positions, shown), targets={"original_ids": original})

@@ -19,9 +19,10 @@ class ReplacedTokenDetection(Objective):
     """Tell for every token whether a generator replaced it (Clark et al., 2020, section 2, https://arxiv.org/abs/2003.10555).
 
     `is_replaced` is 1 where the token differs from the original: a generator that guesses right leaves an original.
-    Every token is asked, [CLS] and [SEP] too as in the authors' code, but for tokens that another objective has hidden.
-    Selection is without replacement, where their code selects some tokens twice. `kept_rate` of the selected tokens the
-    generator sees unhidden: 0 as in the paper, .15 in the authors' code.
+    All tokens are asked, [CLS] and [SEP] too as in the authors' code, but for those that another objective has hidden;
+    or the `selected` alone, which is ELECTRA 15% (section 3.4). Selection is without replacement, where their code
+    selects some tokens twice. `kept_rate` of the selected tokens the generator sees unhidden: 0 as in the paper, .15 in
+    the authors' code. With `disallow_correct`, an option of theirs, the generator can't draw the original.
     """
 
     name: ClassVar[str] = "rtd"
@@ -31,6 +32,12 @@ class ReplacedTokenDetection(Objective):
     weight: float = 50.0
     mask_rate: float = 0.15
     kept_rate: float = 0.0
+    asked: str = "all"
+    disallow_correct: bool = False
+
+    def __post_init__(self) -> None:
+        if self.asked not in ("all", "selected"):
+            raise ValueError(f"asked is '{self.asked}'; it must be all or selected")
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
@@ -42,8 +49,9 @@ class ReplacedTokenDetection(Objective):
             positions=positions,
             original_ids=sequences.token_ids[positions],
             uniforms=to_uniforms(draws.per_token("propose", rows, places)),
+            excludes_original=self.disallow_correct,
         )
-        asked = np.flatnonzero(sequences.is_free | sequences.is_special)
+        asked = positions if self.asked == "selected" else np.flatnonzero(sequences.is_free | sequences.is_special)
         original = Target(positions=asked, values=sequences.token_ids[asked])
         return Corruption(
             sequences=sequences.with_tokens(positions, shown), targets={"is_replaced": original}, proposal=proposal

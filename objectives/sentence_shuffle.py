@@ -11,9 +11,10 @@ from corpora.passages import Passages
 from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
-from .sequences import Arrangement, Pieces, Selection, sentences_of
+from .ordering import move_some, permute_within, places_within, reads_differently, reorder, swap_neighbours
+from .sequences import Arrangement, Selection, sentences_of
 
-_TRIES = 64
+HARDNESS = ("any", "adjacent_swap", "moved")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,72 +27,62 @@ class SentenceShuffleDetection(Objective):
     `is_shuffled` is 1 where the order differs. Half of the passages are shuffled, by a permutation that is never the
     identity and uniform among the others; both halves hold the same tokens, so nothing but order tells them apart.
     Where equal sentences make the shuffled text read as the original, it is labelled so.
+
+    Harder than `hardness=any`: `adjacent_swap`, two neighbours change places; `moved`, `num_moved` sentences from
+    anywhere change places in a ring. `keep_ends` leaves the first and the last sentence where they are.
     """
 
     name: ClassVar[str] = "sentence_shuffle"
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_shuffled": ("in_order", "shuffled")}
 
     min_sentences: int = 3
+    hardness: str = "any"
+    num_moved: int = 2
+    keep_ends: bool = False
 
     def __post_init__(self) -> None:
         if self.min_sentences < 2:
             raise ValueError(f"min_sentences is {self.min_sentences}; at least 2 are needed for an order to change")
+        if self.hardness not in HARDNESS:
+            raise ValueError(f"hardness is '{self.hardness}'; known: {', '.join(HARDNESS)}")
+        if self.num_moved < 2:
+            raise ValueError(f"num_moved is {self.num_moved}; no fewer than 2 sentences can change places")
+
+    @property
+    def least(self) -> int:
+        """How many sentences a passage must have."""
+        movable = self.num_moved if self.hardness == "moved" else 2
+        return max(self.min_sentences, movable + 2 * self.keep_ends)
 
     @property
     def needs(self) -> str:
-        return f"passages of {self.min_sentences} sentences or more"
+        return f"passages of {self.least} sentences or more"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_sentences >= self.min_sentences
+        return passages.num_sentences >= self.least
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         sentences = sentences_of(selection)
         is_shuffled = draws.halves("shuffled")
-        order = permute_within(sentences.rows, is_shuffled, draws)
-        pieces = Pieces(
-            starts=sentences.starts[order], ends=sentences.ends[order], rows=sentences.rows, segments=sentences.segments
-        )
+        pieces = reorder(sentences, self._reorder(sentences.rows, is_shuffled, draws))
         differs = is_shuffled & reads_differently(selection, sentences, pieces)
         return Arrangement(pieces=pieces, targets={"is_shuffled": differs.astype(np.int64)})
+
+    def _reorder(self, rows: np.ndarray, is_shuffled: np.ndarray, draws: Draws) -> np.ndarray:
+        """Return the order (N,) of all sentences, those of unshuffled rows and fixed ends as they stand."""
+        places, order = places_within(rows), np.arange(len(rows))
+        is_end = (places == 0) | (np.append(places[1:], 0) == 0)
+        movable = np.flatnonzero(~(is_end & self.keep_ends))
+        if self.hardness == "adjacent_swap":
+            order[movable] = movable[swap_neighbours(rows[movable], is_shuffled, draws)]
+        elif self.hardness == "moved":
+            order[movable] = movable[move_some(rows[movable], is_shuffled, self.num_moved, draws)]
+        else:
+            order[movable] = movable[permute_within(rows[movable], is_shuffled, draws)]
+        return order
 
     def build_head(self, setting: HeadSetting) -> Head:
         return SequenceHead(setting.config, "is_shuffled", num_classes=2)
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         return {"ln 2": log(2)}
-
-
-def permute_within(rows: np.ndarray, is_shuffled: np.ndarray, draws: Draws) -> np.ndarray:
-    """Return an order (N,) of the pieces that permutes those of each shuffled row.
-
-    It is uniform among the permutations but the identity.
-    """
-    identity = np.arange(len(rows))
-    counts = np.bincount(rows, minlength=len(is_shuffled))
-    places = identity - np.repeat(np.cumsum(counts) - counts, counts)
-    order = identity
-    pending = is_shuffled & (counts >= 2)
-    for attempt in range(_TRIES):  # a draw is the identity with probability 1 / n!, so that few attempts are ever made
-        if not pending.any():
-            break
-        words = draws.per_token(f"permute{attempt}", rows, places)
-        drawn = np.lexsort((words, rows))
-        order = np.where(pending[rows], drawn, order)
-        moved = np.bincount(rows[order != identity], minlength=len(is_shuffled)) > 0
-        pending = pending & ~moved
-    return order
-
-
-def reads_differently(selection: Selection, before: Pieces, after: Pieces) -> np.ndarray:
-    """Say for each example whether its text changed (B,), which equal sentences can prevent."""
-    changed = np.zeros(len(selection.indices), dtype=bool)
-    tokens = selection.corpus.token_ids
-    moved = np.flatnonzero(before.starts != after.starts)
-    for row in np.unique(before.rows[moved]):
-        pieces = np.flatnonzero(before.rows == row)
-        old, new = (
-            np.concatenate([tokens[start:end] for start, end in zip(p.starts[pieces], p.ends[pieces], strict=True)])
-            for p in (before, after)
-        )
-        changed[row] = not np.array_equal(old, new)
-    return changed

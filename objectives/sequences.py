@@ -132,6 +132,15 @@ class Sequences:
         free[positions] = False
         return replace(self, token_ids=changed, is_free=free)
 
+    def restored(self) -> "Sequences":
+        """Return the text as it was framed, before anything was done to it.
+
+        Only where nothing was inserted.
+        """
+        if (self.original_ids < 0).any():
+            raise ValueError("tokens were inserted into this text; an objective that needs the plain one must go first")
+        return replace(self, token_ids=self.original_ids, is_free=~self.is_special)
+
     def rearranged(self, source: np.ndarray, lengths: np.ndarray) -> "Sequences":
         """Return examples of other `lengths` (B,) made of these tokens: `source` (T',) says which stands where.
 

@@ -5,6 +5,8 @@ import difflib
 import importlib
 import inspect
 import math
+import os
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -15,8 +17,13 @@ Plugin = TypeVar("Plugin")
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest known word, or a full stop."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    """Return "; did you mean 'x'?" for the nearest known word, or a full stop.
+
+    The nearest: with the same letters, then one that starts so, then the likest.
+    """
+    near = [each for each in known if sorted(each) == sorted(word)]
+    near += [each for each in known if len(word) > 2 and each.startswith(word)]
+    near += difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else "."
 
 
@@ -59,7 +66,7 @@ def find_problems(kind: str, spec: str | Mapping[str, Any], table: Mapping[str, 
     found = []
     for name, options in parsed.items():
         try:
-            plugin: type = _find_class(kind, name, table)
+            plugin: type = find_class(kind, name, table)
         except UserError as error:
             found.append(str(error))
             continue
@@ -75,18 +82,21 @@ def build_plugin(kind: str, name: str, options: Mapping[str, Any], table: Mappin
 
     UserError where the name or an option is not known, or a value can't be used.
     """
-    made, problems = _make(f"{kind} '{name}'", _find_class(kind, name, table), options)
+    made, problems = _make(f"{kind} '{name}'", find_class(kind, name, table), options)
     if made is None:
         raise UserError(problems[0])
     return made
 
 
-def _find_class(kind: str, name: str, table: Mapping[str, type[Plugin]]) -> type[Plugin]:
+def find_class(kind: str, name: str, table: Mapping[str, type[Plugin]]) -> type[Plugin]:
+    """Return the class of a name of the table, or of a dotted path; UserError where there is none."""
     if name in table:
         return table[name]
     module, _, attribute = name.rpartition(".")
     if not module:
         raise UserError(f"{kind} '{name}' is unknown{suggest(name, list(table))} Known: {', '.join(table)}")
+    if not {"", os.getcwd()} & set(sys.path):  # a script elsewhere was started; what is here comes last
+        sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

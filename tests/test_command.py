@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 import pretrain
 from corpora.errors import TrainingError
 from generators import GENERATORS
-from objectives import OBJECTIVES
+from objectives import FAMILIES
 from training.command import CommandError, parse, read_meanings
 from training.config import GROUPS, HARMLESS, Config
+from training.epilog import read_table
+from training.recipes import RECIPES
 from training.yaml_settings import read_yaml, write_yaml
 
 ROOT = Path(pretrain.__file__).parent
@@ -313,13 +315,28 @@ def test_help_fits_a_narrow_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, help_text(capsys).splitlines())) <= 80
 
 
-def test_help_shows_every_option_of_objectives_and_generators(capsys: pytest.CaptureFixture[str]) -> None:
-    text = help_text(capsys).partition("options of the objectives")[2]
-    for name, plugin in {**OBJECTIVES, **GENERATORS}.items():
-        described = re.search(rf"^  {name} (.*\n(?: {{20}}.*\n)*)", text, flags=re.MULTILINE)
-        for field in dataclasses.fields(plugin):
-            if name in GENERATORS or (field.name, field.default) != ("weight", 1.0):
-                assert described and f"{field.name}={field.default} " in described[1], (name, field.name)
+def test_help_names_every_objective_by_family_every_generator_and_every_recipe(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = help_text(capsys).partition("\nobjectives, composed")[2]
+    families, generators, recipes = re.split(r"\n(?:generators|recipes),.*\n", text)
+    found = {
+        family: " ".join(names.split()).split(", ")
+        for family, names in re.findall(r"^  (\S.*)\n((?: {6}.*\n)+)", families + "\n", flags=re.MULTILINE)
+    }
+    assert found == {family: list(members) for family, members in FAMILIES.items() if members}
+    assert " ".join(generators.split()).split(", ") == list(GENERATORS)
+    for name, recipe in RECIPES.items():
+        described = re.search(rf"^  {name} (.*\n(?: {{15}}.*\n)*)", recipes, flags=re.MULTILINE)
+        settings = ", ".join(f"{key}={value}" for key, value in recipe.settings.items())
+        assert described and " ".join(described[1].split()) == settings
+
+
+def test_a_table_that_is_not_there_is_a_bug(tmp_path: Path) -> None:
+    (tmp_path / "table.py").write_text("KNOWN: dict = {}\n")
+    assert read_table(tmp_path / "table.py", "KNOWN") == {}
+    with pytest.raises(LookupError, match="has no table FAMILIES"):
+        read_table(tmp_path / "table.py", "FAMILIES")
 
 
 def replace_training(monkeypatch: pytest.MonkeyPatch, train: Callable[[Config], object]) -> None:

@@ -96,9 +96,14 @@ def test_padding_changes_nothing(corpus, spec):
 @pytest.mark.parametrize("spec", COMPOSITIONS)
 def test_the_first_loss_is_that_of_chance(corpus, spec):
     """Invariant 40: ln V, ln 2, ..."""
-    batch = to_batch(open_stream(corpus, spec).build(np.arange(64)), corpus.vocabulary)
+    stream = open_stream(corpus, spec)
+    batch = to_batch(stream.build(np.arange(64)), corpus.vocabulary)
     statistics = TextStatistics(
-        num_ordinary=195, unigram_entropy=corpus.unigram_entropy, tables=Tables(corpus), rows=64
+        num_ordinary=195,
+        unigram_entropy=corpus.unigram_entropy,
+        tables=Tables(corpus),
+        rows=64,
+        lengths=stream.passages.ends - stream.passages.starts + 2,
     )
     levels = {}
     for objective in build_objectives(spec):
@@ -131,7 +136,8 @@ def test_one_batch_can_be_learned_by_heart(corpus, spec):
         optimizer.step()
         optimizer.zero_grad()
         means.append(float(loss.detach()))
-    assert means[-1] < 0.5 * means[0]
+    compares = OBJECTIVES[spec].compares_rows  # a cosine over a temperature of 1 bounds the loss from below
+    assert means[-1] < (0.85 if compares else 0.5) * means[0]
 
 
 @pytest.mark.parametrize("spec", COMPOSITIONS)

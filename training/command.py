@@ -18,6 +18,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from corpora.errors import UserError
 
 from .config import CHOICES, GROUPS, HARMLESS, Config
+from .epilog import write_epilog
+from .recipes import expand_recipe
 from .yaml_settings import read_yaml, write_yaml
 
 _HINTS: dict[str, Any] = typing.get_type_hints(Config)
@@ -30,34 +32,10 @@ examples:
   python pretrain.py --objective rtd --corpus wiki.txt.gz --out runs/rtd
   python pretrain.py --objective mlm+nsp --corpus articles/ --encoder bert-mini
   python pretrain.py --objective "rtd:mask_rate=0.25+nsp:weight=0.5"
+  python pretrain.py --recipe bert --corpus wiki.txt.gz
   python pretrain.py --config run.yaml --max_steps 2000
   python pretrain.py --resume runs/rtd
   torchrun --nproc_per_node 2 pretrain.py --corpus wiki.txt.gz
-"""
-_EPILOG = """\
-options of the objectives, as in --objective rtd:mask_rate=0.25,weight=10
-  mlm               mask_rate=0.15         tokens that are selected (BERT: .15)
-                    mask_token_rate=0.8    of these, shown as [MASK] (BERT: .8)
-                    random_token_rate=0.1  of these, shown as a random token
-                                           (BERT: .1)
-  rtd               mask_rate=0.15         tokens that the generator fills in
-                                           (ELECTRA: .15)
-                    kept_rate=0.0          of these, shown to the generator
-                    weight=50.0            (ELECTRA: 50)
-  sentence_shuffle  min_sentences=3        of a passage
-  each of them      weight=1.0             of its loss, where not said otherwise
-
-options of the generators, as in --generator masked_lm:width_rate=0.5
-  masked_lm         width_rate=0.25        of the encoder's (ELECTRA: .25)
-                    depth_rate=1.0         of the encoder's (ELECTRA: 1)
-                    temperature=1.0        of the distribution it draws from
-                    sharing=hard           of the word table with the encoder:
-                                           none, hard (ELECTRA), gdes (DeBERTa)
-                    weight=1.0             of its own loss (ELECTRA: 1)
-
-A YAML file for --config holds the same names:
-  objective: {rtd: {mask_rate: 0.25}, nsp: {weight: 0.5}}
-  max_steps: 2000
 """
 
 
@@ -92,7 +70,7 @@ def parse(argv: Sequence[str]) -> Config:
             given |= _read_option(parser, name, text, problems)
 
     if given.get("resume") is None:
-        config = Config(**given)
+        config = Config(**_expand(given, problems))
     else:
         config = _resume(parser, given, problems)
     problems += config.problems()
@@ -104,13 +82,21 @@ def parse(argv: Sequence[str]) -> Config:
     return config
 
 
+def _expand(given: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    try:
+        return expand_recipe(given)
+    except UserError as error:
+        problems.append(str(error))
+        return given
+
+
 def build_parser() -> ArgumentParser:
     """Return a parser with an option for each field of `Config`, in groups."""
     parser = ArgumentParser(
         prog="pretrain.py",
         usage="python pretrain.py [--config FILE] [--OPTION VALUE ...]",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=write_epilog(),
         formatter_class=_Help,
         exit_on_error=False,
         add_help=False,

@@ -45,23 +45,26 @@ class Config:
     """One run: what it reads, what it learns, how long, and where it goes."""
 
     objective: str | dict[str, Any] = "mlm"
-    """What to learn: mlm, rtd, nsp, sentence_shuffle, several on one input with a plus (mlm+nsp), options after a colon
+    """What to learn: one of the names below, several on one input with a plus (mlm+nsp), options after a colon
     (rtd:mask_rate=0.25,weight=10), or a dotted path to a class of your own."""
     mix: str | dict[str, Any] | None = None
     """Instead of --objective: objectives with inputs of their own, chosen micro-batch by micro-batch, with a weight
     and, if not for the whole run, a span of it: "15*mlm; 1*causal_lm", or "causal_lm@0-0.25; mlm@0.25-1"."""
+    recipe: str | None = None
+    """What a paper trained with, in one word: bert, roberta, electra, ... (below); with another objective on the same
+    input: electra+sop. Every setting given beside it, here or in YAML, wins."""
     corpus: str = "builtin"
     """Text to learn from: a file, a folder, a glob, the name of a `datasets` dataset, or `builtin`, the prose of the
     documentation strings on this machine."""
     out: str = ""
     """Folder for the trained encoder, its checkpoints and its log, empty or absent; by default runs/ and the names of
-    the objectives: runs/rtd, runs/mlm+nsp."""
+    the objectives, or of the recipe: runs/rtd, runs/mlm+nsp, runs/bert."""
     encoder: str = "tiny"
     """tiny (4 layers, width 128), mini, small (12, 256) or base; bert-tiny, electra-small, roberta-base,
     modernbert-mini, deberta-v2-tiny, ...; or a `transformers` folder, to go on with its pretraining."""
     generator: str | dict[str, Any] = "masked_lm"
     """Where replaced tokens come from, for objectives that need it: masked_lm (joint; options width_rate=0.25,
-    depth_rate, temperature, sharing=none|hard|gdes), uniform, unigram."""
+    depth_rate, temperature, sharing=none|hard|gdes), uniform, unigram, or another of the names below."""
 
     documents: str = "blank_line"
     """How plain text is cut into documents: at a blank_line, one per file, or one per line."""
@@ -155,7 +158,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if not self.out:
-            name = "mix" if self.mix is not None else _join_names(self.objective)
+            name = _join_names(self.recipe or ("mix" if self.mix is not None else self.objective))
             object.__setattr__(self, "out", f"runs/{name}")
 
     def build_objectives(self) -> "tuple[Objective, ...]":

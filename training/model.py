@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from corpora.tables import Tables
-from generators import Generator, GeneratorSetting, Proposer
-from generators.network import encode, table_width, word_table
+from generators import GENERATORS, Generator, GeneratorSetting, Proposer
+from generators.network import encode, read_layers, table_width, word_table
 from objectives.base import HeadSetting, Objective
 from objectives.batch import MAIN, Batch, DeviceTarget, Encoded, Filling, Loss, View
 from objectives.heads import Head
+from objectives.spec import build_plugin, parse_spec
 
 from .embeddings import DisentangledEmbedding
 
@@ -40,9 +41,9 @@ class PretrainingModel(nn.Module):
             tables=tables,
             attention=attention,
         )
-        needing = [objective.name for objective in objectives if objective.uses_generator]
-        self.generators = nn.ModuleDict({name: generator.build(setting) for name in needing})
-        if needing and generator.table_sharing == "gdes":
+        chosen = {o.name: choose_generator(o, generator) for o in objectives if o.uses_generator}
+        self.generators = nn.ModuleDict({name: each.build(setting) for name, each in chosen.items()})
+        if any(each.table_sharing == "gdes" for each in chosen.values()):
             encoder.set_input_embeddings(DisentangledEmbedding(setting.word_embeddings))
         self.encoder = encoder
         head_setting = HeadSetting(
@@ -54,13 +55,14 @@ class PretrainingModel(nn.Module):
         )
         self.heads = nn.ModuleDict({o.name: o.build_head(head_setting) for o in objectives})
         for head in self.heads.values():
-            cast(Head, head).attach(encoder)
+            cast(Head, head).attach(encoder, read_layers)
         self.terms = {name: term for objective in objectives for name, term in objective.terms.items()}
         self.owners = {name: objective.name for objective in objectives for name in objective.terms}
         self.weights = {name: term.weight for name, term in self.terms.items()}
-        if generator.loss_weight is not None:
-            self.weights |= {generator_loss_name(name): generator.loss_weight for name in needing}
-            self.owners |= {generator_loss_name(name): name for name in needing}
+        for name, each in chosen.items():
+            if each.loss_weight is not None:
+                self.weights[generator_loss_name(name)] = each.loss_weight
+                self.owners[generator_loss_name(name)] = name
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """Return each loss of the objectives that this batch is for, and each learning generator's."""
@@ -163,6 +165,19 @@ class PretrainingModel(nn.Module):
     def _parts(self) -> Iterable[Head | Proposer]:
         yield from (cast(Head, head) for head in self.heads.values())
         yield from (cast(Proposer, proposer) for proposer in self.generators.values())
+
+
+def choose_generator(objective: Objective, given: Generator) -> Generator:
+    """Return the run's generator, or the one that the objective is defined by.
+
+    Where the run's is of the same kind, its other options hold.
+    """
+    if objective.generator is None:
+        return given
+    ((name, options),) = parse_spec(objective.generator).items()
+    own = build_plugin("generator", name, options, GENERATORS)
+    fixed = {option: getattr(own, option) for option in options}
+    return replace(given, **fixed) if type(given) is type(own) else own
 
 
 def generator_loss_name(objective: str) -> str:

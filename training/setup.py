@@ -64,6 +64,7 @@ class Run:
             unigram_entropy=self.corpus.unigram_entropy,
             tables=self.train.stream.tables,
             rows=self.config.micro_batch_size,
+            lengths=self.train.stream.passages.ends - self.train.stream.passages.starts + 2,
         )
         levels: dict[str, dict[str, float]] = {}
         for objective in self.objectives:

@@ -1,0 +1,64 @@
+"""StructBERT's sentence structural objective."""
+
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar
+
+import numpy as np
+
+from corpora.passages import Passages
+
+from .base import HeadSetting, Objective, TextStatistics
+from .draws import Draws
+from .heads import Head, SequenceHead
+from .pairs import (
+    between,
+    choose,
+    draw_cuts,
+    draw_in_turn,
+    draw_leads,
+    find_elsewhere,
+    has_two_documents,
+    pair_up,
+    room_beside,
+)
+from .sequences import Arrangement, Selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceStructure(Objective):
+    """Tell whether the second text follows, precedes or is random (Wang et al., 2020, section 2.3, https://arxiv.org/abs/1908.04577).
+
+    `relation` is of the second text to the first: 0 it follows in the document, 1 it precedes, 2 it is from another
+    document; each is exactly a third. The texts are the two sides of a cut in a passage, as in `sop`; one from another
+    document begins where its passage would have been cut and fills the same room, and is set beside either side.
+    """
+
+    name: ClassVar[str] = "sentence_structure"
+    num_segments: ClassVar[int] = 2
+    labels: ClassVar[dict[str, tuple[str, ...]]] = {"relation": ("next", "previous", "random")}
+
+    @property
+    def needs(self) -> str:
+        return "passages of three sentences or more, or of two that open a document, from at least two documents"
+
+    def can_carry(self, passages: Passages) -> np.ndarray:
+        return has_two_documents(passages, passages.num_fair >= 2)
+
+    def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
+        passages, corpus = selection.passages, selection.corpus
+        cuts = draw_cuts(passages, draws)
+        earlier = between(corpus, passages.fair_firsts, cuts)
+        later = between(corpus, cuts, passages.last_sentences)
+        relation = draw_in_turn(draws, "relation", 3)
+        earlier_leads = np.where(relation == 2, draw_leads(draws), relation == 0)
+        first, second = choose(earlier_leads, earlier, later), choose(earlier_leads, later, earlier)
+        elsewhere = find_elsewhere(selection, room_beside(selection, first), draws)
+        pieces = pair_up(first, choose(relation == 2, elsewhere, second))
+        return Arrangement(pieces=pieces, targets={"relation": relation})
+
+    def build_head(self, setting: HeadSetting) -> Head:
+        return SequenceHead(setting.config, "relation", num_classes=3)
+
+    def chance(self, statistics: TextStatistics) -> dict[str, float]:
+        return {"ln 3": log(3)}

@@ -1,0 +1,71 @@
+"""What masked language modelling selects: the units, how many of them, and who decides on their fate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .draws import Draws
+from .masking import choose_independently, choose_tokens, count_by_chance, count_exactly, count_upwards
+from .sequences import Sequences
+from .units import Units, choose_units, cut_runs, cut_words, ngram_rates, span_rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """One of the papers' ways to select."""
+
+    within: str = "unit"  # where a unit that is too long is cut: see `choose_units`
+    longest: int | None = None  # words of a unit
+    decided_by: str = "token"  # hidden, random or kept together: the "unit"
+    count: Callable[[Sequences, float | np.ndarray], np.ndarray] = count_exactly
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "tokens": Strategy(),  # Devlin et al., 2019
+    "words": Strategy(),  # google-research/bert's whole word masking, of any tokenizer
+    "ngrams": Strategy(within="word", longest=3),  # Lan et al., 2020, section 4.2, https://arxiv.org/abs/1909.11942
+    # Joshi et al., 2020, section 3.1, https://arxiv.org/abs/1907.10529
+    "spans": Strategy(within="token", longest=10, decided_by="unit", count=count_upwards),
+}
+# The strategy's own number (BERT's, or SpanBERT's); each unit for itself (transformers); int(rate x n + U) (fairseq).
+COUNTS = ("exact", "bernoulli", "probabilistic")
+SPAN_STOP_RATE = 0.2
+
+
+def choose_by(
+    strategy: str,
+    count: str,
+    sequences: Sequences,
+    rate: float | np.ndarray,
+    draws: Draws,
+    longest: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Select free tokens at `rate`, one for all or each example's (B,).
+
+    Return their positions (N,), ascending, and the position of the first token of each one's unit (N,).
+    """
+    chosen = STRATEGIES[strategy]
+    counts = count_by_chance(sequences, rate, draws) if count == "probabilistic" else chosen.count(sequences, rate)
+    if strategy == "tokens":
+        if count == "bernoulli":
+            free = np.flatnonzero(sequences.is_free)
+            positions = free[choose_independently(sequences, free, rate, draws)]
+        else:
+            positions = choose_tokens(sequences, counts, draws)
+        return positions, positions
+    units = cut_units(strategy, sequences, draws, longest)
+    if count == "bernoulli":
+        is_chosen = choose_independently(sequences, units.firsts, rate, draws)
+    else:
+        is_chosen = choose_units(sequences, units, counts, draws, chosen.within)
+    return units.positions[is_chosen], units.firsts[is_chosen]
+
+
+def cut_units(strategy: str, sequences: Sequences, draws: Draws, longest: int | None = None) -> Units:
+    """Return what a strategy chooses among."""
+    longest = longest or STRATEGIES[strategy].longest
+    if longest is None:
+        return cut_words(sequences)
+    rates = ngram_rates(longest) if strategy == "ngrams" else span_rates(SPAN_STOP_RATE, longest)
+    return cut_runs(sequences, rates, draws)
