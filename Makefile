@@ -7,6 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin/python
 STAMP := .venv/.installed
 export TOKENIZERS_PARALLELISM ?= false
+FEW_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1# a process of tests for each core
 
 .PHONY: demo test fast check setup clean
 
@@ -22,10 +23,10 @@ demo: $(STAMP)
 	$(BIN) pretrain.py --config demo.yaml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 fast: $(STAMP)
-	$(BIN) -m pytest -m 'not slow'
+	$(FEW_THREADS) $(BIN) -m pytest -m 'not slow' --numprocesses auto
 
-test: $(STAMP)
-	$(BIN) -m pytest
+test: fast
+	$(BIN) -m pytest -m slow
 
 check: $(STAMP)
 	$(BIN) -m ruff format --check .

@@ -8,13 +8,17 @@ task in the same solve, for which scikit-learn needs as many fits again.
 
 import argparse
 import resource
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from probes.fit import L2_GRID, fit_linear
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from probes.fit import L2_GRID, fit_linear  # noqa: E402
 
 
 def make_items(count: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

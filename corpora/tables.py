@@ -93,7 +93,7 @@ class Tables:
         path = folder / f"{name}-{_CODE}.npy"
         try:
             table = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):  # the last: an empty file
             table = compute()
             try:
                 folder.mkdir(exist_ok=True)
@@ -109,10 +109,10 @@ class Tables:
         return table
 
     def _tokens(self) -> np.ndarray:
-        """Return the training tokens, document after document, with -1 between documents; at most MOST_TOKENS."""
+        """Return the training tokens, at most MOST_TOKENS; -1 between documents, so many that no window spans two."""
         parts, total = [], 0
         for start, end in self.training_documents():
-            parts += [self.corpus.token_ids[start:end].astype(np.int64), np.array([-1])]
+            parts += [self.corpus.token_ids[start:end].astype(np.int64), np.full(WINDOW, -1)]
             total += int(end - start)
             if total >= MOST_TOKENS:
                 break

@@ -8,6 +8,8 @@ from .curriculum import Curriculum
 from .frozen import Frozen
 from .masked_lm import MaskedLM
 from .mixture import Mixture
+from .ngram import NGram
+from .similar import Similar
 from .uniform import Uniform
 from .unigram import Unigram
 
@@ -15,6 +17,8 @@ GENERATORS: dict[str, type[Generator]] = {
     "masked_lm": MaskedLM,
     "uniform": Uniform,
     "unigram": Unigram,
+    "ngram": NGram,
+    "similar": Similar,
     "cluster": Cluster,
     "mixture": Mixture,
     "curriculum": Curriculum,

@@ -3,7 +3,7 @@
     python -m objectives                               every objective, by family
     python -m objectives rtd masked_lm                 what an objective or a generator is, and its options
     python -m objectives show sop --corpus wiki.txt.gz   what the encoder sees and is asked, on real passages
-    python -m objectives --markdown                    the table of the README
+    python -m objectives --markdown [README.md]        the same for a page, or put into one between its marks
 
 A class of your own is named by its dotted path. Exit status: 0, or 2 for what is not known.
 """
@@ -14,12 +14,13 @@ import re
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from corpora.errors import UserError
+from corpora.errors import StorageError, UserError
 
 from . import FAMILIES, OBJECTIVES, Objective
 from .catalogue import (
@@ -35,6 +36,7 @@ from .catalogue import (
 from .spec import find_class, suggest
 
 WIDTH = 80
+MARKS = ("<!-- objectives -->\n", "<!-- /objectives -->\n")
 
 
 def print_catalogue(entries: Sequence[Entry], console: Console) -> None:
@@ -148,6 +150,18 @@ def describe(name: str, generators: Mapping[str, type], console: Console) -> Non
     print_entry(describe_objective(name, plugin, family), console)
 
 
+def put_between_marks(page: Path, table: str) -> None:
+    """Put the table into a page, between two marks that stand there. UserError where they do not, or it can't be."""
+    try:
+        before, start, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        if not start or not end:
+            raise UserError(f"{page} has no place for the table: the lines {MARKS[0].strip()} and {MARKS[1].strip()}")
+        page.write_text(before + start + table + end + after, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{page} can't be changed: {error.strerror}") from error
+
+
 def run(argv: Sequence[str]) -> int:
     """Do what a command line asks for, and return its exit status. Raises UserError."""
     argv = list(argv)
@@ -158,8 +172,12 @@ def run(argv: Sequence[str]) -> int:
         if len(argv) == 1 or any(word.startswith("-") for word in argv):
             return int(importlib.import_module("training.show").main(argv[1:]))  # a command stands above every floor
         argv = argv[1:]
-    if argv == ["--markdown"]:
-        print(write_markdown(read_catalogue(FAMILIES)), end="")
+    if argv[:1] == ["--markdown"] and len(argv) <= 2:
+        table = write_markdown(read_catalogue(FAMILIES))
+        if len(argv) == 1:
+            print(table, end="")
+        else:
+            put_between_marks(Path(argv[1]), table)
         return 0
     for word in argv:
         if word.startswith("-"):

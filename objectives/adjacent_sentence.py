@@ -8,22 +8,10 @@ import numpy as np
 
 from corpora.passages import Passages
 
+from . import pairs
 from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
-from .pairs import (
-    between,
-    choose,
-    draw_cuts,
-    draw_in_turn,
-    draw_leads,
-    draw_other_cuts,
-    has_two_documents,
-    pair_up,
-    room_beside,
-    take_fitting,
-    take_sentences,
-)
 from .sequences import Arrangement, Selection
 
 
@@ -47,20 +35,24 @@ class AdjacentSentencePrediction(Objective):
         return "passages of three sentences or more, or of two that open a document, from at least two documents"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        return has_two_documents(passages, passages.num_fair >= 2)
+        return pairs.has_two_documents(passages, passages.num_fair >= 2)
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
-        corpus, cuts = selection.corpus, draw_cuts(selection.passages, draws)
-        earlier, later = between(corpus, cuts - 1, cuts), between(corpus, cuts, cuts + 1)
-        relation = draw_in_turn(draws, "relation", 3)
-        earlier_leads = np.where(relation == 2, draw_leads(draws), relation == 0)
-        first, second = choose(earlier_leads, earlier, later), choose(earlier_leads, later, earlier)
+        corpus = selection.corpus
+        relation = pairs.draw_in_turn(draws, "relation", 3)
+        earlier_leads = np.where(relation == 2, pairs.draw_leads(draws), relation == 0)
+        places, cuts = pairs.cut_beside(selection, [pairs.draw_others(selection, draws)], draws)  # (2, B, TRIES)
+        firsts = cuts - earlier_leads[:, None]
+        seconds = cuts - ~earlier_leads[:, None]
+        rooms = pairs.room_beside(selection, places, pairs.between(corpus, firsts, firsts + 1).lengths)
+        fits = pairs.between(corpus, seconds, seconds + 1).lengths.max(axis=0) <= rooms.min(axis=0)
+        rows, chosen = np.arange(len(relation)), fits.argmax(axis=1)  # each could stand in the other's place
 
-        room = room_beside(selection, first)
-        others = draw_other_cuts(selection, draws)[0] - ~earlier_leads[:, None]
-        other = others[np.arange(len(cuts)), take_fitting(corpus, others, room)]
-        elsewhere = take_sentences(corpus, other, np.ones_like(other), room)
-        pieces = pair_up(first, choose(relation == 2, elsewhere, second))
+        first, second = firsts[0, rows, chosen], seconds[(relation == 2).astype(int), rows, chosen]
+        room = selection.max_tokens - pairs.between(corpus, first, first + 1).lengths
+        pieces = pairs.pair_up(
+            pairs.between(corpus, first, first + 1), pairs.take_sentences(corpus, second, np.ones_like(second), room)
+        )
         return Arrangement(pieces=pieces, targets={"relation": relation})
 
     def build_head(self, setting: HeadSetting) -> Head:

@@ -73,7 +73,8 @@ def words_at(sequences: Sequences, positions: np.ndarray, tables: Tables) -> tup
     word = np.searchsorted(boundaries, positions, side="right") - 1
     texts = tables.token_texts
     ids = sequences.original_ids
-    found = ["".join([texts[i] for i in ids[a:b]]) for a, b in zip(edges[word], edges[word + 1], strict=True)]
+    ranges = zip(edges[word], edges[word + 1], strict=True)
+    found = ["".join([texts[i] for i in ids[a:b] if i >= 0]) for a, b in ranges]  # -1: inserted, not of the text
     return found, boundaries[word]
 
 

@@ -21,6 +21,9 @@ COMMON = {  # of fields that have no words of their own beside them
     "mask_token_rate": "of these, the share shown as [MASK]",
     "random_token_rate": "of these, the share shown as a random token",
     "kept_rate": "of these, the share that the generator sees unhidden",
+    "strategy": "what is selected: tokens, words, ngrams or spans",
+    "count": "how many: exact (BERT), bernoulli (RoBERTa in `transformers`) or probabilistic (fairseq)",
+    "permute_rate": "share of the tokens that change places",
     "replace_rate": "share of the tokens that are replaced",
     "noise_rate": "share of the tokens that are replaced by noise",
     "shuffle_rate": "share of the tokens that change places",
@@ -29,6 +32,10 @@ COMMON = {  # of fields that have no words of their own beside them
     "min_sentences": "of a passage",
     "num_sentences": "of a passage",
     "whole_word": "the word's label for each of its pieces, or each piece's own",
+    "copy_weight": "of the loss of telling which tokens were left as they were",
+    "first_decay": "of the teacher's moving average when the run starts",
+    "last_decay": "and when it ends",
+    "beta": "the distance from which on the smooth L1 loss is straight",
     "depth_rate": "of the encoder's layers",
     "temperature": "of the distribution that is drawn from",
     "sharing": "of the word table with the encoder: none, hard or gdes",
@@ -147,7 +154,7 @@ def find_paper(plugin: type) -> tuple[str, str]:
     """
     text = " ".join((inspect.getdoc(plugin) or "").split())
     found = list(_CITATION.finditer(text))
-    for citation, after in zip(found, [*found[1:], None], strict=True):
+    for citation, after in zip(found, [*found[1:], None], strict=False):
         url = re.search(r"https?://[^\s),]+", text[citation.start() : after.start() if after else len(text)])
         if url:
             return f"{citation['authors']}, {citation['year']}", url[0].rstrip(".:;")

@@ -10,6 +10,7 @@ from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .batch import Batch, DeviceTarget, Filling
 from .draws import Draws, to_uniforms
 from .heads import DetectionHead, Head
+from .heads_detection import entropy_of
 from .masking import choose_tokens, count_exactly
 from .sequences import Context, Proposal, Sequences, Target
 
@@ -52,4 +53,4 @@ class ClusterRandomTokenSubstitution(Objective):
         return DetectionHead(setting.config, "is_replaced")
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 2": log(2)}
+        return {"ln 2": log(2), "replaced rate": entropy_of(self.replace_rate)}

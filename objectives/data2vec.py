@@ -35,7 +35,8 @@ class Data2Vec(Objective):
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
         hidden = np.full(len(positions), context.vocabulary.mask_id)
-        target = Target(positions=positions, values=sequences.original_ids[positions])
+        place = {"place": sequences.places[positions]}  # in the whole text, wherever later objectives move the token
+        target = Target(positions=positions, values=sequences.original_ids[positions], extras=place)
         return Corruption(
             sequences=sequences.with_tokens(positions, hidden),
             targets={"states": target},

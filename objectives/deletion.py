@@ -9,6 +9,7 @@ import numpy as np
 from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import DetectionHead, Head
+from .heads_detection import entropy_of
 from .masking import choose_tokens
 from .sequences import Context, Sequences, Target
 
@@ -46,4 +47,4 @@ class DeletionDetection(Objective):
         return DetectionHead(setting.config, "precedes_deleted")
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 2": log(2)}
+        return {"ln 2": log(2), "gap rate": entropy_of(self.delete_rate)}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import log
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from corpora.tables import Tables
 
 from .attributes import AttributeObjective
-from .base import Corruption
+from .base import Corruption, TextStatistics
 from .draws import Draws
 from .sequences import Context, Sequences
 
@@ -44,11 +45,15 @@ class FrequencyPrediction(AttributeObjective):
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         corruption = super().corrupt(sequences, draws, context)
         target = corruption.targets["frequency"]
-        keys = sequences.rows * context.vocabulary.size + sequences.original_ids
+        keys = sequences.rows * (context.vocabulary.size + 1) + sequences.original_ids  # -1 too, of inserted tokens
         _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
         times = counts[place[target.positions]]
         target.values[:] = self._level(sequences.original_ids[target.positions], times, context.tables)
         return corruption
+
+    def chance(self, statistics: TextStatistics) -> dict[str, float]:
+        """Return ln 5 alone: how often a token stands in its example can't be told from its count in the corpus."""
+        return {f"ln {_BINS}": log(_BINS)}
 
     def _level(self, token_ids: np.ndarray, times: np.ndarray, tables: Tables) -> np.ndarray:
         if self.weighting == "tf":

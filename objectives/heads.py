@@ -138,12 +138,13 @@ class MaskedLMHead(Head):
     def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
         target = targets[self.target]
         logits = self.logits(encoded.at(target.positions), encoded.word_table).float()
-        return self.score(encoded, target.positions, target.values, logits)
+        named = target.pointers.get("named", target.positions)  # where the named token stands, if not where it is asked
+        return self.score(encoded, named, target.values, logits)
 
     def score(self, encoded: Encoded, positions: Tensor, values: Tensor, logits: Tensor) -> Loss:
         """Return the loss of logits (N, V), with sums over all targets and over those whose token can't be seen.
 
-        Kept tokens are easy, and hide a plateau.
+        The tokens stand at `positions` (N,). Kept ones are easy, and hide a plateau.
         """
         losses = F.cross_entropy(logits, values, reduction="none")  # (N,)
         hidden = encoded.input_ids.flatten()[positions] == self.mask_id

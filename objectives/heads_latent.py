@@ -47,8 +47,9 @@ class LatentHead(Head):
         return self
 
     def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
-        positions = targets[self.target].positions
-        wanted = self.teach(encoded.texts["text"]).flatten(0, 1).index_select(0, positions)
+        positions, text = targets[self.target].positions, encoded.texts["text"]
+        rows = positions // encoded.hidden.shape[1]
+        wanted = self.teach(text)[rows, targets[self.target].extras["place"]]
         given = self.answer(encoded.at(positions)).float()
         losses = F.smooth_l1_loss(given, wanted, beta=self.settings.beta, reduction="none").mean(-1)  # (N,)
         variance = wanted.var(0, correction=0).mean() * len(wanted) if len(wanted) else losses.sum()

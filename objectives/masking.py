@@ -27,7 +27,9 @@ def count_upwards(sequences: Sequences, rate: float | np.ndarray) -> np.ndarray:
 
     SpanBERT's rule: pretraining/fairseq/data/masking.py adds special tokens afterwards.
     """
-    return np.ceil(np.round(_count_ordinary(sequences) * rate, 9)).astype(np.int64)  # .15 x 20 is 3, not 3.0000000000004
+    return np.ceil(np.round(_count_ordinary(sequences) * rate, 9)).astype(
+        np.int64
+    )  # .15 x 20 is 3, not 3.0000000000004
 
 
 def count_by_chance(sequences: Sequences, rate: float | np.ndarray, draws: Draws) -> np.ndarray:
@@ -43,7 +45,9 @@ def _count_ordinary(sequences: Sequences) -> np.ndarray:  # (B,)
     return np.bincount(sequences.rows[~sequences.is_special], minlength=sequences.num_examples)
 
 
-def choose_independently(sequences: Sequences, positions: np.ndarray, rate: float | np.ndarray, draws: Draws) -> np.ndarray:
+def choose_independently(
+    sequences: Sequences, positions: np.ndarray, rate: float | np.ndarray, draws: Draws
+) -> np.ndarray:
     """Say of each position (N,) whether it is selected, whatever becomes of the others (RoBERTa in `transformers`)."""
     rows = sequences.rows[positions]
     words = draws.per_token("choose", rows, sequences.places[positions])

@@ -9,7 +9,7 @@ from .draws import Draws
 from .heads import Head, MaskedLMHead
 from .masking import hide_tokens, rate_now
 from .sequences import Context, Sequences, Target
-from .strategies import COUNTS, STRATEGIES, choose_by
+from .strategies import STRATEGIES, check_selection, choose_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +34,7 @@ class MaskedLanguageModeling(Objective):
     decided_by: str | None = None  # hidden, random or kept for each "token" or "unit"; None: as in the papers
 
     def __post_init__(self) -> None:
-        for option, value, known in (
-            ("strategy", self.strategy, tuple(STRATEGIES)),
-            ("count", self.count, COUNTS),
-            ("decided_by", self.decided_by, (None, "token", "unit")),
-        ):
-            if value not in known:
-                raise ValueError(f"{option} is '{value}'; it must be {', '.join(filter(None, known))}")
-        if self.mask_token_rate + self.random_token_rate > 1:
-            raise ValueError("mask_token_rate and random_token_rate add up to more than 1")
-        if self.longest is not None and (self.longest < 1 or STRATEGIES[self.strategy].longest is None):
-            raise ValueError("longest is for strategies ngrams and spans, and at least 1")
+        check_selection(self.strategy, self.count, self.decided_by, self.longest)
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         rate = rate_now(self.mask_rate, self.final_mask_rate, context.progress)

@@ -24,7 +24,8 @@ class MaskedNextTokenPrediction(MaskedLanguageModeling):
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         corruption = super().corrupt(sequences, draws, context)
         hidden = corruption.targets["original_ids"]
-        before = Target(positions=hidden.positions - 1, values=hidden.values)  # no example starts with a free token
+        named = {"named": hidden.positions}
+        before = Target(positions=hidden.positions - 1, values=hidden.values, pointers=named)  # [CLS] is never hidden
         return Corruption(sequences=corruption.sequences, targets={"next_ids": before})
 
     def build_head(self, setting: HeadSetting) -> Head:

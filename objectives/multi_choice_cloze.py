@@ -12,8 +12,8 @@ from .batch import Batch, DeviceTarget, Filling
 from .draws import Draws, to_uniforms
 from .heads import Head
 from .heads_detection import MultiChoiceHead
-from .masking import choose_tokens, count_exactly, hide_tokens
-from .sequences import Context, Proposal, Sequences, Target
+from .proposals import propose_replacements
+from .sequences import Context, Sequences, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +40,12 @@ class MultiChoiceCloze(Objective):
             raise ValueError(f"num_candidates is {self.num_candidates}; at least 2 are needed for a choice")
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
-        positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
-        originals = sequences.token_ids[positions]
-        shown = hide_tokens(sequences, positions, draws, context.vocabulary, mask_token_rate=1.0, random_token_rate=0.0)
-        slots = sequences.places[positions, None] * self.num_candidates + np.arange(self.num_candidates)  # (N, K)
-        proposal = Proposal(
-            positions=positions,
-            original_ids=originals,
-            uniforms=to_uniforms(draws.per_token("propose", sequences.rows[positions, None], slots)),
-        )
-        return Corruption(
-            sequences=sequences.with_tokens(positions, shown),
-            targets={"choice": Target(positions=positions, values=originals)},
-            proposal=proposal,
-        )
+        hidden, proposal = propose_replacements(sequences, self.mask_rate, draws, context)
+        rows, places = sequences.rows[proposal.positions], sequences.places[proposal.positions]
+        slots = places[:, None] * self.num_candidates + np.arange(self.num_candidates)  # (N, K)
+        uniforms = to_uniforms(draws.per_token("candidates", rows[:, None], slots))
+        choice = Target(positions=proposal.positions, values=proposal.original_ids)
+        return Corruption(sequences=hidden, targets={"choice": choice}, proposal=replace(proposal, uniforms=uniforms))
 
     def judge(self, targets: dict[str, DeviceTarget], batch: Batch, filling: Filling | None) -> dict[str, DeviceTarget]:
         assert filling is not None

@@ -8,21 +8,10 @@ import numpy as np
 
 from corpora.passages import Passages
 
+from . import pairs
 from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws, to_integers
 from .heads import Head, SequenceHead
-from .pairs import (
-    TRIES,
-    Texts,
-    between,
-    choose,
-    draw_others,
-    fill_from,
-    has_two_documents,
-    pair_up,
-    take_fitting,
-    take_sentences,
-)
 from .sequences import Arrangement, Selection
 
 
@@ -45,26 +34,20 @@ class NextSentencePrediction(Objective):
         return "passages of two sentences or more, from at least two documents"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        return has_two_documents(passages, passages.num_sentences >= 2)
+        return pairs.has_two_documents(passages, passages.num_sentences >= 2)
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, corpus = selection.passages, selection.corpus
         cuts = passages.first_sentences + 1 + to_integers(draws.per_example("cut")[:, 0], passages.num_sentences - 1)
-        first = between(corpus, passages.first_sentences, cuts)
-        rest = between(corpus, cuts, passages.last_sentences)
+        first = pairs.between(corpus, passages.first_sentences, cuts)
+        rest = pairs.between(corpus, cuts, passages.last_sentences)
         is_random = draws.halves("random")
-        elsewhere = self._find_elsewhere(selection, selection.max_tokens - first.lengths, draws)
-        pieces = pair_up(first, choose(is_random, elsewhere, rest))
+        pool, others = selection.pool, pairs.draw_others(selection, draws)
+        steps = to_integers(draws.per_example("other_cut", pairs.TRIES), pool.num_sentences[others] - 1)
+        room = selection.max_tokens - first.lengths
+        elsewhere = pairs.fill_elsewhere(selection, others, pool.first_sentences[others] + 1 + steps, room)
+        pieces = pairs.pair_up(first, pairs.choose(is_random, elsewhere, rest))
         return Arrangement(pieces=pieces, targets={"is_random_next": is_random.astype(np.int64)})
-
-    def _find_elsewhere(self, selection: Selection, room: np.ndarray, draws: Draws) -> Texts:
-        """Return texts of other documents that hold as many whole sentences as fit into `room` (B,)."""
-        pool, corpus, others = selection.pool, selection.corpus, draw_others(selection, draws)
-        cuts = pool.first_sentences[others] + 1
-        cuts += to_integers(draws.per_example("other_cut", TRIES), pool.num_sentences[others] - 1)
-        rows, chosen = np.arange(len(room)), take_fitting(corpus, cuts, room)
-        cut, document = cuts[rows, chosen], pool.documents[others[rows, chosen]]
-        return take_sentences(corpus, cut, fill_from(corpus, cut, document, room), room)
 
     def build_head(self, setting: HeadSetting) -> Head:
         return SequenceHead(setting.config, "is_random_next", num_classes=2)

@@ -62,27 +62,37 @@ def draw_cuts(passages: Passages, draws: Draws) -> np.ndarray:
     return passages.fair_firsts + 1 + to_integers(draws.per_example("cut")[:, 0], passages.num_fair - 1)
 
 
-def room_beside(selection: Selection, text: Texts) -> np.ndarray:
-    """Return how many tokens (B,) the rest of a passage's fair part may have beside one of its texts."""
-    offsets, passages = np.asarray(selection.corpus.sentence_offsets), selection.passages
-    return selection.max_tokens - (offsets[passages.fair_firsts] - passages.starts) - text.lengths
+def room_beside(selection: Selection, places: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return how many tokens the fair part of the passages at `places` of the pool may have beside `lengths` of it."""
+    pool, offsets = selection.pool, np.asarray(selection.corpus.sentence_offsets)
+    return selection.max_tokens - (offsets[pool.fair_firsts[places]] - pool.starts[places]) - lengths
 
 
 def draw_others(selection: Selection, draws: Draws) -> np.ndarray:
     """Return passages of other documents as places in the pool (B, TRIES), uniformly."""
-    pool = selection.pool
-    documents = pool.documents[selection.indices]
-    own_first = np.searchsorted(pool.documents, documents, side="left")[:, None]
-    own_count = np.searchsorted(pool.documents, documents, side="right")[:, None] - own_first
-    others = to_integers(draws.per_example("other", TRIES), len(pool) - own_count)
+    own_first, own_count = _own_document(selection)
+    others = to_integers(draws.per_example("other", TRIES), len(selection.pool) - own_count)
     return others + own_count * (others >= own_first)
 
 
-def draw_other_cuts(selection: Selection, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Return where passages of other documents would be cut, as by `draw_cuts`, and the documents (B, TRIES) each."""
-    pool, others = selection.pool, draw_others(selection, draws)
-    steps = to_integers(draws.per_example("other_cut", TRIES), pool.num_fair[others] - 1)
-    return pool.fair_firsts[others] + 1 + steps, pool.documents[others]
+def draw_siblings(selection: Selection, draws: Draws) -> np.ndarray:
+    """Return other passages of the same documents as places in the pool (B, TRIES), uniformly."""
+    own_first, own_count = _own_document(selection)
+    siblings = own_first + to_integers(draws.per_example("sibling", TRIES), own_count - 1)
+    return siblings + (siblings >= selection.indices[:, None])
+
+
+def _own_document(selection: Selection) -> tuple[np.ndarray, np.ndarray]:
+    """Return where in the pool the passages of each example's document begin, and their number, (B, 1) each."""
+    pool = selection.pool
+    documents = pool.documents[selection.indices]
+    first = np.searchsorted(pool.documents, documents, side="left")[:, None]
+    return first, np.searchsorted(pool.documents, documents, side="right")[:, None] - first
+
+
+def draw_cuts_of(pool: Passages, places: np.ndarray, draws: Draws, purpose: str = "other_cut") -> np.ndarray:
+    """Return where the passages at `places` (B, TRIES) would be cut, as by `draw_cuts`."""
+    return pool.fair_firsts[places] + 1 + to_integers(draws.per_example(purpose, TRIES), pool.num_fair[places] - 1)
 
 
 def take_fitting(corpus: Corpus, sentences: np.ndarray, room: np.ndarray) -> np.ndarray:
@@ -91,11 +101,11 @@ def take_fitting(corpus: Corpus, sentences: np.ndarray, room: np.ndarray) -> np.
     return (offsets[sentences + 1] - offsets[sentences] <= room[:, None]).argmax(axis=1)
 
 
-def fill_from(corpus: Corpus, sentences: np.ndarray, documents: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Return how many whole sentences (B,) from `sentences` on, of one document, fit into `room` (B,); 1 at least."""
+def fill_from(corpus: Corpus, sentences: np.ndarray, lasts: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Return how many whole sentences (B,), from `sentences` up to before `lasts`, fit into `room`; 1 at least."""
     offsets = np.asarray(corpus.sentence_offsets)
-    lasts = np.searchsorted(offsets, offsets[sentences] + room, side="right") - 1
-    return np.maximum(np.minimum(lasts, np.asarray(corpus.document_offsets)[documents + 1]) - sentences, 1)
+    fitting = np.searchsorted(offsets, offsets[sentences] + room, side="right") - 1
+    return np.maximum(np.minimum(fitting, lasts) - sentences, 1)
 
 
 def take_sentences(corpus: Corpus, sentences: np.ndarray, counts: np.ndarray, room: np.ndarray) -> Texts:
@@ -104,12 +114,31 @@ def take_sentences(corpus: Corpus, sentences: np.ndarray, counts: np.ndarray, ro
     return Texts(starts=texts.starts, ends=np.minimum(texts.ends, texts.starts + room))
 
 
-def find_elsewhere(selection: Selection, room: np.ndarray, draws: Draws) -> Texts:
-    """Return texts of other documents that begin where a passage would be cut and fill `room` (B,) tokens."""
-    cuts, documents = draw_other_cuts(selection, draws)
-    rows, chosen = np.arange(len(room)), take_fitting(selection.corpus, cuts, room)
-    cut, document = cuts[rows, chosen], documents[rows, chosen]
-    return take_sentences(selection.corpus, cut, fill_from(selection.corpus, cut, document, room), room)
+def fill_elsewhere(selection: Selection, others: np.ndarray, cuts: np.ndarray, room: np.ndarray) -> Texts:
+    """Return texts that begin at the first of the `cuts` of `others` (B, TRIES) that fits, and fill `room` (B,)."""
+    corpus, rows, chosen = selection.corpus, np.arange(len(room)), take_fitting(selection.corpus, cuts, room)
+    cut, document = cuts[rows, chosen], selection.pool.documents[others[rows, chosen]]
+    lasts = np.asarray(corpus.document_offsets)[document + 1]
+    return take_sentences(corpus, cut, fill_from(corpus, cut, lasts, room), room)
+
+
+def cut_beside(selection: Selection, others: list[np.ndarray], draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """Return the examples' own passages and the `others` (B, TRIES) in a stack, and where each would be cut.
+
+    Of these tries the first should be taken in which each second text could stand in the others' place: passages that
+    change their second texts in all directions have equal lengths of them.
+    """
+    own = np.repeat(selection.indices[:, None], TRIES, axis=1)
+    places = np.stack([own, *others])
+    cuts = [draw_cuts_of(selection.pool, each, draws, f"cut{i}") for i, each in enumerate(places)]
+    return places, np.stack(cuts)
+
+
+def measure_rest(selection: Selection, places: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the length of the sentence after each cut, and how many tokens there are for it and what follows."""
+    offsets = np.asarray(selection.corpus.sentence_offsets)
+    before = offsets[cuts] - offsets[selection.pool.fair_firsts[places]]
+    return offsets[cuts + 1] - offsets[cuts], room_beside(selection, places, before)
 
 
 def draw_leads(draws: Draws) -> np.ndarray:

@@ -27,7 +27,7 @@ class TokenPermutation(Objective):
     permute_rate: float = 0.15
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
-        counts = np.maximum(count_exactly(sequences, self.permute_rate), 2)
+        counts = np.maximum(count_exactly(sequences, self.permute_rate), 2 if self.permute_rate else 0)
         positions = choose_tokens(sequences, counts, draws)
         rows = sequences.rows[positions]
         words = draws.per_token("permute", rows, sequences.places[positions])

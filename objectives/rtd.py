@@ -38,6 +38,8 @@ class ReplacedTokenDetection(Objective):
     def __post_init__(self) -> None:
         if self.asked not in ("all", "selected"):
             raise ValueError(f"asked is '{self.asked}'; it must be all or selected")
+        if self.asked == "selected" and self.disallow_correct:
+            raise ValueError("asked=selected with disallow_correct leaves one answer, replaced; give one of them")
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)

@@ -8,22 +8,10 @@ import numpy as np
 
 from corpora.passages import Passages
 
+from . import pairs
 from .base import HeadSetting, Objective, TextStatistics
-from .draws import Draws, to_integers
+from .draws import Draws
 from .heads import Head, SequenceHead
-from .pairs import (
-    TRIES,
-    between,
-    draw_cuts,
-    draw_in_turn,
-    draw_other_cuts,
-    fill_from,
-    has_two_documents,
-    pair_up,
-    room_beside,
-    take_fitting,
-    take_sentences,
-)
 from .sequences import Arrangement, Selection
 
 
@@ -31,10 +19,10 @@ from .sequences import Arrangement, Selection
 class SentenceDistance(Objective):
     """Tell how far the second text is from the first (Sun et al., 2020, structure-aware tasks, https://arxiv.org/abs/1907.12412).
 
-    `distance` is 0 where it follows at once, 1 where it comes later in the document, after a gap of a sentence or more,
-    and 2 where it is from another document; each is exactly a third. A passage that no text follows in its document is
-    left out, so no class turns into another on short documents, as in code that falls back to what is there. Of all
-    three texts as many sentences are shown as each of them has: neither lengths nor the document's end tell.
+    `distance` is 0 where it follows at once, 1 where it is from elsewhere in the document, with a sentence or more
+    between, and 2 where it is from another document; each is exactly a third. A passage whose document has no other is
+    left out, so no class turns into another on short documents, as in code that falls back to what is there. All three
+    texts follow a cut in a passage, and as many sentences are shown as each of them has: lengths don't tell.
     """
 
     name: ClassVar[str] = "sentence_distance"
@@ -43,30 +31,26 @@ class SentenceDistance(Objective):
 
     @property
     def needs(self) -> str:
-        return "passages of three sentences or more that more text of their document follows, from two documents"
+        return "documents with two passages of three sentences or more, at least two of them"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        is_followed = np.append(np.diff(passages.documents) == 0, False)[: len(passages)]
-        return has_two_documents(passages, is_followed & (passages.num_fair >= 2))
+        enough = passages.num_fair >= 2
+        carrying = np.bincount(passages.documents[enough], minlength=int(passages.documents.max(initial=0)) + 1)
+        return pairs.has_two_documents(passages, enough & (carrying[passages.documents] >= 2))
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
-        passages, corpus, rows = selection.passages, selection.corpus, np.arange(len(selection.indices))
-        cuts = draw_cuts(passages, draws)
-        first = between(corpus, passages.fair_firsts, cuts)
-        room = room_beside(selection, first)
+        corpus, pool, rows = selection.corpus, selection.pool, np.arange(len(selection.indices))
+        others = [pairs.draw_siblings(selection, draws), pairs.draw_others(selection, draws)]
+        places, cuts = pairs.cut_beside(selection, others, draws)  # (3, B, TRIES)
+        firsts, rooms = pairs.measure_rest(selection, places, cuts)
+        chosen = (firsts.max(axis=0) <= rooms.min(axis=0)).argmax(axis=1)  # each could stand in any other's place
+        places, cuts, room = places[:, rows, chosen], cuts[:, rows, chosen], rooms.min(axis=0)[rows, chosen]
 
-        left = np.asarray(corpus.document_offsets)[passages.documents + 1] - passages.last_sentences
-        further = passages.last_sentences[:, None] + to_integers(draws.per_example("further", TRIES), left[:, None])
-        further = further[rows, take_fitting(corpus, further, room)]
-        others, documents = draw_other_cuts(selection, draws)
-        chosen = take_fitting(corpus, others, room)
-        other, document = others[rows, chosen], documents[rows, chosen]
-
-        counts = np.minimum(passages.last_sentences - cuts, fill_from(corpus, further, passages.documents, room))
-        counts = np.minimum(counts, fill_from(corpus, other, document, room))
-        distance = draw_in_turn(draws, "distance", 3)
-        second = take_sentences(corpus, np.choose(distance, [cuts, further, other]), counts, room)
-        return Arrangement(pieces=pair_up(first, second), targets={"distance": distance})
+        counts = pairs.fill_from(corpus, cuts, pool.last_sentences[places], room).min(axis=0)
+        distance = pairs.draw_in_turn(draws, "distance", 3)
+        first = pairs.between(corpus, pool.fair_firsts[selection.indices], cuts[0])
+        second = pairs.take_sentences(corpus, cuts[distance, rows], counts, room)
+        return Arrangement(pieces=pairs.pair_up(first, second), targets={"distance": distance})
 
     def build_head(self, setting: HeadSetting) -> Head:
         return SequenceHead(setting.config, "distance", num_classes=3)

@@ -8,20 +8,10 @@ import numpy as np
 
 from corpora.passages import Passages
 
+from . import pairs
 from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
-from .pairs import (
-    between,
-    choose,
-    draw_cuts,
-    draw_in_turn,
-    draw_leads,
-    find_elsewhere,
-    has_two_documents,
-    pair_up,
-    room_beside,
-)
 from .sequences import Arrangement, Selection
 
 
@@ -43,18 +33,21 @@ class SentenceStructure(Objective):
         return "passages of three sentences or more, or of two that open a document, from at least two documents"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        return has_two_documents(passages, passages.num_fair >= 2)
+        return pairs.has_two_documents(passages, passages.num_fair >= 2)
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, corpus = selection.passages, selection.corpus
-        cuts = draw_cuts(passages, draws)
-        earlier = between(corpus, passages.fair_firsts, cuts)
-        later = between(corpus, cuts, passages.last_sentences)
-        relation = draw_in_turn(draws, "relation", 3)
-        earlier_leads = np.where(relation == 2, draw_leads(draws), relation == 0)
-        first, second = choose(earlier_leads, earlier, later), choose(earlier_leads, later, earlier)
-        elsewhere = find_elsewhere(selection, room_beside(selection, first), draws)
-        pieces = pair_up(first, choose(relation == 2, elsewhere, second))
+        cuts = pairs.draw_cuts(passages, draws)
+        earlier = pairs.between(corpus, passages.fair_firsts, cuts)
+        later = pairs.between(corpus, cuts, passages.last_sentences)
+        relation = pairs.draw_in_turn(draws, "relation", 3)
+        earlier_leads = np.where(relation == 2, pairs.draw_leads(draws), relation == 0)
+        first, second = pairs.choose(earlier_leads, earlier, later), pairs.choose(earlier_leads, later, earlier)
+        room = pairs.room_beside(selection, selection.indices, first.lengths)
+        others = pairs.draw_others(selection, draws)
+        cuts = pairs.draw_cuts_of(selection.pool, others, draws)
+        elsewhere = pairs.fill_elsewhere(selection, others, cuts, room)
+        pieces = pairs.pair_up(first, pairs.choose(relation == 2, elsewhere, second))
         return Arrangement(pieces=pieces, targets={"relation": relation})
 
     def build_head(self, setting: HeadSetting) -> Head:

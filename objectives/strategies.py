@@ -33,6 +33,19 @@ COUNTS = ("exact", "bernoulli", "probabilistic")
 SPAN_STOP_RATE = 0.2
 
 
+def check_selection(strategy: str, count: str, decided_by: str | None, longest: int | None) -> None:
+    """Raise ValueError, in one line, where an option is unknown or does not go with the strategy."""
+    for option, value, known in (
+        ("strategy", strategy, tuple(STRATEGIES)),
+        ("count", count, COUNTS),
+        ("decided_by", decided_by or "unit", ("token", "unit")),
+    ):
+        if value not in known:
+            raise ValueError(f"{option} is '{value}'; it must be {', '.join(known[:-1])} or {known[-1]}")
+    if longest is not None and (longest < 1 or STRATEGIES[strategy].longest is None):
+        raise ValueError("longest is for strategies ngrams and spans, and at least 1")
+
+
 def choose_by(
     strategy: str,
     count: str,

@@ -15,6 +15,7 @@ from .first_char import FirstCharPrediction
 from .frequency import FrequencyPrediction
 from .insertion import InsertionDetection
 from .length import LengthPrediction
+from .mac import MLMAsCorrection
 from .mlm import MaskedLanguageModeling
 from .mntp import MaskedNextTokenPrediction
 from .multi_choice_cloze import MultiChoiceCloze
@@ -22,12 +23,14 @@ from .nsp import NextSentencePrediction
 from .permutation import TokenPermutation
 from .quick_thoughts import QuickThoughts
 from .random_class import RandomClassPrediction
+from .replace_mlm import ReplaceMLM
 from .retromae import RetroMAE
 from .rotation import Rotation
 from .rtd import ReplacedTokenDetection
 from .rts import RandomTokenSubstitution
 from .same_paragraph import SameParagraph
 from .same_sentence import SameSentence
+from .sbo import SpanBoundaryObjective
 from .scl import SequenceContrast
 from .sentence_distance import SentenceDistance
 from .sentence_position import SentencePosition
@@ -46,6 +49,9 @@ from .word_order import WordOrder
 FAMILIES: dict[str, dict[str, type[Objective]]] = {
     "masked language modelling": {
         "mlm": MaskedLanguageModeling,
+        "sbo": SpanBoundaryObjective,
+        "replace_mlm": ReplaceMLM,
+        "mac": MLMAsCorrection,
     },
     "token detection": {
         "rtd": ReplacedTokenDetection,

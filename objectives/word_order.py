@@ -10,6 +10,7 @@ from .attributes import opens_text
 from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .draws import Draws, to_integers
 from .heads import Head, MaskedLMHead
+from .masking import count_exactly
 from .sequences import Context, Sequences, Target
 
 _ORDERS = np.array([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])  # of three, without the identity
@@ -45,7 +46,7 @@ class WordOrder(Objective):
         whole = sequences.is_free & starts & starts_next  # a word of one token
         candidates = np.flatnonzero(whole[:-2] & whole[1:-1] & whole[2:])
         words = draws.per_token("choose", sequences.rows[candidates], sequences.places[candidates])
-        wanted = np.maximum(np.rint(sequences.lengths * self.shuffle_rate / 3).astype(np.int64), 1)
+        wanted = count_exactly(sequences, self.shuffle_rate / 3)
         taken, chosen, rows = np.zeros(len(starts), dtype=bool), [], sequences.rows
         for place in candidates[np.argsort(words, kind="stable")]:
             if wanted[rows[place]] and not taken[place : place + 3].any():

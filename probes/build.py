@@ -59,7 +59,7 @@ def build_raw(
         try:
             built.probes.append(RAW_PROBES[name](pool, size))
         except UserError as error:
-            built.skipped[name] = str(error)
+            built.skipped[name] = str(error).removeprefix(f"probe {name}: ")
         progress.advance(f"items of {name}")
     progress.close()
     return built
@@ -138,7 +138,7 @@ def build_treebank(names: Sequence[str], files: Sequence[str], *, progress: Prog
         try:
             built.probes.append(TREEBANK_PROBES[name](trees, 0, MOST_WORDS))
         except UserError as error:
-            built.skipped[name] = str(error)
+            built.skipped[name] = str(error).removeprefix(f"probe {name}: ")
         progress.advance(f"items of {name}")
     progress.close()
     return built

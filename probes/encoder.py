@@ -169,7 +169,8 @@ def _max_length(config: PreTrainedConfig) -> int:
 
 
 def _freeze(network: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    return network.to(device).eval().requires_grad_(False)
+    network.requires_grad_(False).eval()
+    return network.to(device)  # type: ignore[arg-type]  # its wrapper hides the method's own type
 
 
 def _attention(device: torch.device) -> str:

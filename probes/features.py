@@ -97,7 +97,7 @@ class LayerFeatures(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._features.text_vectors)
 
-    def __getitem__(self, layer: Any) -> np.ndarray:
+    def __getitem__(self, layer: int) -> np.ndarray:  # type: ignore[override]  # one layer at a time, no slices
         return combine(self.vectors(layer), self._combine)
 
     def vectors(self, layer: int) -> np.ndarray:
@@ -138,7 +138,7 @@ class FeatureStore:
     def __init__(self, encoder: FrozenEncoder, probes: Sequence[Probe], **options: Any) -> None:
         """Encode the texts of `probes`; the keywords are those of `extract`."""
         numbers: dict[str, int] = {}
-        self._places = {}
+        self._places: dict[str, np.ndarray] = {}
         for probe in probes:
             shared = np.array([numbers.setdefault(text, len(numbers)) for text in probe.texts], dtype=np.int64)
             places = probe.places.astype(np.int64, copy=True)

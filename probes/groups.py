@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .results import Claim, Comparison, EncoderRecord, ProbeRecord, Summary
+from .results import CEILING, Claim, Comparison, EncoderRecord, ProbeRecord, Summary
 from .statistics import (
     Interval,
     Resampled,
@@ -19,8 +19,6 @@ from .statistics import (
     multi_bootstrap,
     welch,
 )
-
-CEILING = 0.99  # a score that reaches it leaves nothing to be seen
 
 Chosen = Mapping[tuple[str, str], tuple[int, Resampled]]  # (encoder, probe) -> the layer its dev items chose, its draws
 

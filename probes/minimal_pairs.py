@@ -200,15 +200,15 @@ def judge_left_out(
             paradigms,
             values,
             model=encoder.name,
-            head=f"linear probe, {which}",
+            head="linear probe",
             class_name="LogisticRegression",
             rule="left_out_probe",
-            meaning="log-odds of a probe trained on the other phenomena (supervised: what is decodable)",
+            meaning=f"log-odds of a probe trained on the other phenomena, {which} (supervised: what is decodable)",
             reduction="mean vector",
         )
 
     layers = tuple(result(values, f"layer {layer}") for layer, values in enumerate(outcomes))
-    return LeftOut(chosen=result(chosen, "layer chosen"), layers=layers, chosen_layers=chosen_layers)
+    return LeftOut(chosen=result(chosen, "layer chosen on another one"), layers=layers, chosen_layers=chosen_layers)
 
 
 def compare(good: np.ndarray, bad: np.ndarray) -> np.ndarray:

@@ -237,9 +237,11 @@ def _print_tables(
         f"{num_pairs:,} pairs of {len(paradigms)} templates; accuracy in %, 95 % intervals, a tie counts half\n"
     )
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for name, style in (("", {}), ("model", {"overflow": "fold"}), ("head", {}), ("rule", {})):
-        table.add_column(name, **style)  # type: ignore[arg-type]  # of these two keywords
-    for name in ("accuracy", "interval", "ties"):
+    table.add_column("", no_wrap=True)
+    table.add_column("model", overflow="fold", max_width=16)
+    table.add_column("head", overflow="fold", max_width=12)
+    table.add_column("rule", no_wrap=True)
+    for name in ("%", "interval", "ties"):
         table.add_column(name, justify="right", no_wrap=True)
     letters = [_letter(number) for number in range(len(results))]
     for letter, result in zip(letters, results, strict=True):
@@ -254,8 +256,8 @@ def _print_tables(
             f"{share.num_ties:,}",
         )
     console.print(table)
-    for start in range(0, len(results), 7):
-        _print_phenomena(console, letters[start : start + 7], results[start : start + 7])
+    for start in range(0, len(results), 6):
+        _print_phenomena(console, letters[start : start + 6], results[start : start + 6])
     for remark in dict.fromkeys(f"{_shorten(r.model)} {r.rule}: {text}" for r in results for text in r.remarks):
         console.print(remark)
     for model, readout in readouts.items():
@@ -267,10 +269,10 @@ def _print_phenomena(console: Any, letters: "list[str]", results: "list[PairsRes
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("phenomenon", no_wrap=True, max_width=30)
-    table.add_column("templates", justify="right")
+    table.add_column("phenomenon, its templates", overflow="fold", max_width=27)
+    table.add_column("", justify="right", no_wrap=True)
     for letter in letters:
-        table.add_column(letter, justify="right", min_width=4)
+        table.add_column(letter, justify="right", no_wrap=True, min_width=5)
     for rows in zip(*(result.phenomena for result in results), strict=True):
         figures = [f"{100 * share.accuracy:.1f}" for share in rows]
         table.add_row(rows[0].name.replace("_", " "), str(rows[0].num_paradigms), *figures)

@@ -13,6 +13,7 @@ from corpora.errors import StorageError, UserError
 SCHEMA_VERSION = 1
 MIX: Final = "mix"  # the layer of a scalar mix of all layers
 ALL = "all"  # the subset of all test items
+CEILING = 0.99  # a score that reaches it leaves nothing to be seen
 
 Layer = int | Literal["mix"]
 Flag = Literal["", "floor", "ceiling"]
@@ -55,13 +56,18 @@ class ProbeRecord:
 
     @property
     def floor(self) -> float:
-        """The highest score that sees no encoder."""
-        return max(self.floors.values(), default=0.0)
+        """The highest score that sees no encoder.
+
+        A baseline that is right throughout doesn't count: it reads what is asked for off the text (as the words do for
+        word_content), where the question is how much of that a vector keeps.
+        """
+        return self.floors.get(self.floor_name, 0.0)
 
     @property
     def floor_name(self) -> str:
         """What reaches that score."""
-        return max(self.floors, key=lambda name: self.floors[name], default="nothing")
+        counted = {name: score for name, score in self.floors.items() if score < CEILING}
+        return max(counted, key=lambda name: counted[name], default="nothing")
 
 
 @dataclass(frozen=True, kw_only=True)

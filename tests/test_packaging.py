@@ -10,7 +10,11 @@ ROOT = Path(__file__).parent.parent
 def test_every_package_is_listed_and_lies_here():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = settings["tool"]["setuptools"]["packages"]
-    assert sorted(listed) == sorted(p.parent.name for p in ROOT.glob("*/__init__.py") if p.parent.name != "tests")
+    lying = [
+        path.parent.relative_to(ROOT).parts for path in (*ROOT.glob("*/__init__.py"), *ROOT.glob("*/*/__init__.py"))
+    ]
+    here = [".".join(parts) for parts in lying if not parts[0].startswith((".", "tests"))]
+    assert sorted(listed) == sorted(here)
     for name in [*listed, *settings["tool"]["setuptools"]["py-modules"]]:
         origin = importlib.util.find_spec(name).origin
         assert Path(origin).is_relative_to(ROOT), f"another '{name}' hides ours: {origin}"

@@ -215,8 +215,8 @@ def test_the_command_prints_a_table_and_writes_the_same_figures(blimp, tokenizer
     report = json.loads(out.read_text())
     assert [(result["head"], result["rule"]) for result in report["results"]] == [
         ("masked_lm", "pll_sum"),
-        ("linear probe, layer chosen", "left_out_probe"),
-        ("linear probe, layer chosen", "left_out_probe"),
+        ("linear probe", "left_out_probe"),
+        ("linear probe", "left_out_probe"),
     ]
     assert [result["rule"] for result in report["baselines"]] == ["shorter"]
     assert (report["num_pairs"], report["num_paradigms"]) == (30, 3)
@@ -224,6 +224,21 @@ def test_the_command_prints_a_table_and_writes_the_same_figures(blimp, tokenizer
     assert max(map(len, printed.splitlines())) <= 80
     assert f"{100 * report['results'][0]['overall']['accuracy']:.1f}" in printed
     assert all(term in printed for term in ("agreement", "binding", "islands", "pll_sum", "shorter"))
+
+
+def test_a_wide_table_is_cut_into_blocks_and_nothing_is_abbreviated(capsys):
+    names = [f"a_phenomenon_with_a_name_of_its_own_{number}" for number in range(3)]
+    paradigms = [Paradigm(name=name, phenomenon=name, pairs=(("g", "b"),) * 12_000) for name in names]
+    outcomes = np.repeat([1.0, 0.5, 0.0], 12_000)
+    saying = NAMES | {"model": "a/long/folder/of-someone/runs/sentence_shuffle", "head": "sentence_shuffle"}
+    results = [summarise(paradigms, outcomes, **saying | {"rule": "pll_within_word_l2r"}) for _ in range(8)]
+    pairs_command._print_tables(results, paradigms, {})
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "\u2026" not in printed
+    assert printed.count("100.0") == 8
+    assert printed.count("pll_within_word_l2r") == 8
+    assert printed.count("12,000") == 8
 
 
 def test_a_model_without_a_fitting_head_fails_alone_and_the_status_says_so(blimp, tokenizer, tmp_path, capsys):

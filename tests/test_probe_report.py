@@ -173,6 +173,12 @@ def test_the_gain_leaves_out_probes_where_all_are_at_the_floor() -> None:
     assert replace(results, summaries=tuple(one_above)).list_counted() == ["bigram_shift", "casing", "word_content"]
 
 
+def test_a_baseline_that_is_always_right_is_no_floor() -> None:
+    probe = replace(make_results().probes[0], floors={"majority": 0.1, "length": 0.3, "words": 1.0})
+    assert (probe.floor_name, probe.floor) == ("length", 0.3)
+    assert (replace(probe, floors={}).floor_name, replace(probe, floors={}).floor) == ("nothing", 0.0)
+
+
 def test_a_group_that_lacks_a_counted_probe_has_no_gain() -> None:
     results = make_results()
     fewer = [each for each in results.summaries if (each.group, each.probe) != ("untrained", "casing")]

@@ -382,7 +382,14 @@ def test_a_head_for_which_transformers_has_no_class_is_read_as_it_is(kind, archi
 def test_what_pretraining_exports_is_found(encoder, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"{PROSE[0]} Number {number} is here. It sleeps." for number in range(60)))
-    options = {"objective": "mlm+rtd", "encoder": encoder, "corpus": text, "vocab_size": 200, "max_steps": 1}
+    options = {
+        "objective": "mlm+rtd",
+        "encoder": encoder,
+        "corpus": text,
+        "vocab_size": 200,
+        "max_steps": 1,
+        "batch_size": 16,
+    }
     options |= {"out": tmp_path / "run", "cache": tmp_path / "cache", "threads": 1}
     command = [sys.executable, "pretrain.py", *(f"--{name}={value}" for name, value in options.items())]
     root = Path(__file__).parent.parent

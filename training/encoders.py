@@ -71,12 +71,19 @@ def check_encoder(name: str) -> None:
 def build_encoder(spec: EncoderSpec) -> PreTrainedModel:
     """Make an untrained encoder of a known name, or load an existing one to go on with.
 
-    The pooler, where there is one, is left out.
+    The pooler, where there is one, is left out. UserError where its architecture has no such attention.
     """
     check_encoder(spec.name)
-    if spec.name not in known_encoders():
-        return _load_encoder(spec)
-    return build_network(make_config(spec), spec.attention)
+    try:
+        if spec.name not in known_encoders():
+            return _load_encoder(spec)
+        return build_network(make_config(spec), spec.attention)
+    except ValueError as error:
+        if "attn_implementation" not in str(error) and "scaled_dot_product" not in str(error):
+            raise
+        raise UserError(
+            f"the encoder '{spec.name}' has no attention of the kind '{spec.attention}'; give --attention eager"
+        ) from error
 
 
 def make_config(spec: EncoderSpec) -> PreTrainedConfig:

@@ -65,7 +65,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "gpt_bert": Recipe(
         source="Charpentier and Samuel, 2024, https://arxiv.org/abs/2410.24159",
-        settings={"mix": "15*mntp; 1*causal_lm"},
+        settings={"mix": "15*mntp:mask_rate=0.3,final_mask_rate=0.15; 1*causal_lm"},
     ),
 }
 

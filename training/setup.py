@@ -264,7 +264,13 @@ def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...
         init_range=config.init_range,
         attention=attention,
     )
-    encoder = build_encoder(spec)
+    try:
+        encoder = build_encoder(spec)
+    except UserError:
+        if config.attention != "auto" or attention == "eager":
+            raise
+        attention = "eager"  # what every architecture has
+        encoder = build_encoder(replace(spec, attention=attention))
     if config.embedding_init == "cooccurrence":
         start_embeddings(config, encoder, tables)
     return PretrainingModel(
