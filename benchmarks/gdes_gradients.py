@@ -12,10 +12,13 @@ of their own.
 import argparse
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from matplotlib.figure import Figure
+from torch import nn
 
+from objectives.batch import Batch
 from training.config import Config
 from training.embeddings import DisentangledEmbedding
 from training.loop import batches_by_step, take_step
@@ -24,14 +27,13 @@ from training.setup import Run, build_run, make_accelerator
 SHARINGS = ("hard", "gdes")
 
 
-def measure(run: Run, batches: list) -> dict[str, float]:
+def measure(run: Run, batches: list[tuple[int, Batch]]) -> dict[str, Any]:
     """Return the norms of both weighted gradients on the table (V, E), their cosine, and the losses, at one step."""
-    table = run.model.encoder.get_input_embeddings()
-    disentangled = isinstance(table, DisentangledEmbedding)
-    places = {
-        "generator": table.generator_table.weight if disentangled else table.weight,
-        "detector": table.difference if disentangled else table.weight,
-    }
+    table = cast(nn.Embedding | DisentangledEmbedding, run.model.encoder.get_input_embeddings())
+    if isinstance(table, DisentangledEmbedding):
+        places = {"generator": table.generator_table.weight, "detector": table.difference}
+    else:
+        places = {"generator": table.weight, "detector": table.weight}
     names = {"generator": "rtd_generator", "detector": "rtd"}
     counts = {name: sum(run.model.count_targets(batch)[name] for _, batch in batches) for name in names.values()}
     gradients = {part: torch.zeros_like(place) for part, place in places.items()}
@@ -55,7 +57,7 @@ def measure(run: Run, batches: list) -> dict[str, float]:
     }
 
 
-def train_with(sharing: str, options: argparse.Namespace) -> list[dict[str, float]]:
+def train_with(sharing: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train under one way of sharing; return a row for every step that was measured."""
     config = Config(
         objective="rtd",
@@ -84,7 +86,7 @@ def train_with(sharing: str, options: argparse.Namespace) -> list[dict[str, floa
     return rows
 
 
-def draw(rows: list[dict[str, float]], path: Path) -> None:
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw norms and cosine over the steps, one column for each way of sharing."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots(2, len(SHARINGS), sharex=True, sharey="row")

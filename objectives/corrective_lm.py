@@ -5,6 +5,7 @@ from math import log
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from .base import Corruption, HeadSetting, Objective, Term, TextStatistics
 from .batch import Batch, DeviceTarget, Filling
@@ -51,6 +52,8 @@ class CorrectiveLM(Objective):
     def judge(self, targets: dict[str, DeviceTarget], batch: Batch, filling: Filling | None) -> dict[str, DeviceTarget]:
         asked = targets["is_original"]
         is_original = batch.input_ids.flatten()[asked.positions] == asked.values
+        if filling is not None:  # what an objective behind this one has hidden was not replaced
+            is_original |= ~torch.isin(asked.positions, filling.proposal.positions)
         return targets | {"is_original": replace(asked, values=is_original.long())}
 
     def build_head(self, setting: HeadSetting) -> Head:

@@ -5,6 +5,7 @@ from math import log
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .batch import Batch, DeviceTarget, Filling
@@ -62,6 +63,8 @@ class ReplacedTokenDetection(Objective):
     def judge(self, targets: dict[str, DeviceTarget], batch: Batch, filling: Filling | None) -> dict[str, DeviceTarget]:
         original = targets["is_replaced"]
         is_replaced = batch.input_ids.flatten()[original.positions] != original.values
+        if filling is not None:  # what an objective behind this one has hidden was not replaced
+            is_replaced &= torch.isin(original.positions, filling.proposal.positions)
         return {"is_replaced": replace(original, values=is_replaced.long())}
 
     def build_head(self, setting: HeadSetting) -> Head:

@@ -1,5 +1,6 @@
 """What objectives on a hidden token's attributes hide, and which text their labels are of."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -176,7 +177,11 @@ def test_random_classes_are_the_same_in_every_process(corpus):
     )
     said = [
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
     ]

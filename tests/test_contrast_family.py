@@ -172,8 +172,9 @@ def test_one_process_has_only_its_own_rows():
 
 def contrast_on(rank, world, folder):
     """Write the loss and the gradients of this process's share of eight texts."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet-{world}", rank=rank, world_size=world)
-    torch.set_num_threads(1)
+    if world > 1:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     torch.manual_seed(0)
     head = ContrastHead(make_encoder_config("bert"), "partner", 0.1, symmetric=True)
     torch.nn.init.normal_(head.dense.weight, std=0.5)
@@ -187,14 +188,15 @@ def contrast_on(rank, world, folder):
     alone = head(Encoded(sides[0], ids, torch.empty(0), others={"second": other}), {}).total.detach()
     made = {"loss": loss.total.detach(), "alone": alone, "weight": head.dense.weight.grad}
     torch.save(made | {"one": sides[0].grad, "other": sides[1].grad}, f"{folder}/{world}-{rank}.pt")
-    dist.destroy_process_group()
+    if world > 1:
+        dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_and_the_gradients_of_the_union(tmp_path):
     """Invariant 46: the sum over processes, with the gradient through the rows of the others."""
-    for world in (1, 2):
-        multiprocessing.spawn(contrast_on, (world, str(tmp_path)), nprocs=world)
+    contrast_on(0, 1, str(tmp_path))
+    multiprocessing.spawn(contrast_on, (2, str(tmp_path)), nprocs=2)
     whole = torch.load(tmp_path / "1-0.pt")
     halves = [torch.load(tmp_path / f"2-{rank}.pt") for rank in range(2)]
     for name in ("loss", "weight"):

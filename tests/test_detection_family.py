@@ -59,6 +59,18 @@ def test_rtd_can_ask_about_the_selected_alone(corpus):
         build_objectives("rtd:asked=selected,disallow_correct=true")
 
 
+@pytest.mark.parametrize("name", ["rtd", "cluster_rts"])
+def test_what_a_later_objective_hides_is_not_labelled_replaced(corpus, name):
+    model = make_model(corpus, f"{name}+mlm").eval()
+    batch = to_batch(open_stream(corpus, f"{name}+mlm").build(np.arange(64)), corpus.vocabulary)
+    with torch.no_grad():
+        after, fillings, _ = model._fill(batch, {})
+    judged = model.objectives[name].judge(batch.targets[name], after, fillings[name])["is_replaced"]
+    replaced = judged.positions[judged.values == 1]
+    assert torch.isin(replaced, batch.proposals[name].positions).all() and len(replaced) > 100
+    assert not (after.input_ids.flatten()[replaced] == corpus.vocabulary.mask_id).any()
+
+
 def test_rtd_can_forbid_the_right_guess(corpus):
     """Invariant 21: then what is selected is replaced."""
     for spec, every in (("rtd:disallow_correct=true", True), ("rtd", False)):
