@@ -133,6 +133,8 @@ def find_stock_head(head: nn.Module, config: PreTrainedConfig) -> StockHead | No
     stock = _STOCK.get((type(head), config.model_type))  # type: ignore[arg-type]  # any other module is no key
     if isinstance(head, SequenceHead) and config.model_type == "bert" and head.target == NEXT_SENTENCE_TARGET:
         return _BERT_NEXT_SENTENCE
+    if isinstance(head, MaskedLMHead) and head.target != "original_ids":
+        return None  # it names the next token, which a masked LM's class would give as the token itself
     if isinstance(head, MaskedLMHead) and config.model_type == "deberta-v2":
         return stock if head.transform.dense.out_features == config.hidden_size else _DEBERTA_PROJECTED
     return stock
