@@ -418,7 +418,13 @@ def test_help_and_a_missing_run_do_not_wait_for_what_trains() -> None:
 def test_ctrl_c_while_the_process_waits_for_its_settings_exits_with_130(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.yaml")
     argv = [sys.executable, "pretrain.py", "--config", str(tmp_path / "run.yaml")]
-    with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    ) as process:
         with open(tmp_path / "run.yaml", "w"):  # opens when the process opens it to read
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=120)

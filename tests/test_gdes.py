@@ -67,7 +67,7 @@ def test_the_generators_table_learns_the_same_whatever_the_detectors_weight(corp
     """Invariant 41; under hard sharing it does not."""
     for sharing, same in (("gdes", True), ("hard", False)):
         model, batch = moved(make_model(corpus, "rtd", sharing=sharing)), batch_of(corpus)
-        name = next(n for n, p in model.named_parameters() if p.shape == (200, 64) and "difference" not in n)
+        name = next(n for n, p in model.named_parameters() if p.shape == (200, 128) and "difference" not in n)
         alone = gradients_of(model, batch, {"rtd": 0.0, "rtd_generator": 1.0})[name]
         both = gradients_of(model, batch, {"rtd": 50.0, "rtd_generator": 1.0})[name]
         assert torch.equal(alone, both) is same

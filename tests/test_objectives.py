@@ -24,7 +24,7 @@ def open_stream(corpus, spec, **options):
 SMALL = (2, 64, 2)  # layers, width, heads: half of tiny's, as there are many objectives
 
 
-def make_model(corpus, spec, encoder="tiny", size=SMALL, **generator):
+def make_model(corpus, spec, encoder="tiny", size=SIZES["tiny"], **generator):
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SIZES, "tiny", size)
@@ -89,7 +89,7 @@ def test_padding_changes_nothing(corpus, spec):
     """Invariant 39: the loss of a batch is the sum of the losses of its examples, whatever they are padded to."""
     if any(objective.compares_rows for objective in build_objectives(spec)):
         pytest.skip("its loss sets the examples of a micro-batch against each other")
-    model, stream = make_model(corpus, spec).eval(), open_stream(corpus, spec)
+    model, stream = make_model(corpus, spec, size=SMALL).eval(), open_stream(corpus, spec)
     with torch.no_grad():
         together = model(to_batch(stream.build(np.arange(8)), corpus.vocabulary))
         alone = [model(to_batch(stream.build(np.array([n])), corpus.vocabulary)) for n in range(8)]
@@ -113,7 +113,7 @@ def test_the_first_loss_is_that_of_chance(corpus, spec):
     levels = {}
     for objective in build_objectives(spec):
         levels |= levels_of(objective, statistics)
-    for name, loss in make_model(corpus, spec, size=SIZES["tiny"])(batch).items():
+    for name, loss in make_model(corpus, spec)(batch).items():
         expected = next(iter(levels.get(name, {"ln V": np.log(195)}).values()))
         assert float(loss.total.detach()) / loss.count == pytest.approx(expected, rel=0.1), name
 
@@ -121,7 +121,7 @@ def test_the_first_loss_is_that_of_chance(corpus, spec):
 @pytest.mark.parametrize("spec", COMPOSITIONS)
 def test_every_parameter_has_a_gradient(corpus, spec):
     """What data-parallel training stands on: a parameter without one stops it."""
-    model = make_model(corpus, spec)
+    model = make_model(corpus, spec, size=SMALL)
     losses = model(to_batch(open_stream(corpus, spec).build(np.arange(16)), corpus.vocabulary))
     sum(loss.total for loss in losses.values()).backward()
     learned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -130,7 +130,7 @@ def test_every_parameter_has_a_gradient(corpus, spec):
 
 @pytest.mark.parametrize("spec", OBJECTIVES)
 def test_one_batch_can_be_learned_by_heart(corpus, spec):
-    model, stream = make_model(corpus, spec), open_stream(corpus, spec)
+    model, stream = make_model(corpus, spec, size=SMALL), open_stream(corpus, spec)
     batch = to_batch(stream.build(np.arange(4)), corpus.vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     compares = OBJECTIVES[spec].compares_rows  # a cosine over a temperature of 1 bounds the loss from below
@@ -150,7 +150,7 @@ def test_one_batch_can_be_learned_by_heart(corpus, spec):
 
 @pytest.mark.parametrize("spec", COMPOSITIONS)
 def test_the_counts_known_beforehand_are_those_of_the_losses(corpus, spec):
-    model = make_model(corpus, spec)
+    model = make_model(corpus, spec, size=SMALL)
     batch = to_batch(open_stream(corpus, spec).build(np.arange(16)), corpus.vocabulary)
     assert model.count_targets(batch) == {name: loss.count for name, loss in model(batch).items()}
 
