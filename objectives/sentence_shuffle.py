@@ -11,7 +11,15 @@ from corpora.passages import Passages
 from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
-from .ordering import move_some, permute_within, places_within, reads_differently, reorder, swap_neighbours
+from .ordering import (
+    fair_sentences_of,
+    move_some,
+    permute_within,
+    places_within,
+    reads_differently,
+    reorder,
+    swap_neighbours,
+)
 from .sequences import Arrangement, Selection, sentences_of
 
 HARDNESS = ("any", "adjacent_swap", "moved")
@@ -29,7 +37,9 @@ class SentenceShuffleDetection(Objective):
     Where equal sentences make the shuffled text read as the original, it is labelled so.
 
     Harder than `hardness=any`: `adjacent_swap`, two neighbours change places; `moved`, `num_moved` sentences from
-    anywhere change places in a ring. `keep_ends` leaves the first and the last sentence where they are.
+    anywhere change places in a ring. `keep_ends` leaves the first and the last sentence where they are. A passage's
+    first sentence is longer than the others, for it was too long for the passage before, and where it stands tells a
+    little of the order; `fair_lengths` leaves it out unless it opens the document.
     """
 
     name: ClassVar[str] = "sentence_shuffle"
@@ -39,6 +49,7 @@ class SentenceShuffleDetection(Objective):
     hardness: str = "any"
     num_moved: int = 2
     keep_ends: bool = False
+    fair_lengths: bool = False
 
     def __post_init__(self) -> None:
         if self.min_sentences < 2:
@@ -56,13 +67,14 @@ class SentenceShuffleDetection(Objective):
 
     @property
     def needs(self) -> str:
-        return f"passages of {self.least} sentences or more"
+        beside = ", beside a first that does not open a document" if self.fair_lengths else ""
+        return f"passages of {self.least} sentences or more{beside}"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_sentences >= self.least
+        return (passages.num_fair if self.fair_lengths else passages.num_sentences) >= self.least
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
-        sentences = sentences_of(selection)
+        sentences = fair_sentences_of(selection) if self.fair_lengths else sentences_of(selection)
         is_shuffled = draws.halves("shuffled")
         pieces = reorder(sentences, self._reorder(sentences.rows, is_shuffled, draws))
         differs = is_shuffled & reads_differently(selection, sentences, pieces)
