@@ -1,4 +1,5 @@
 # make demo   sets everything up, then pretrains on the built-in text: about two minutes
+# make study  four objectives x two seeds on the built-in text, with a report: about ten minutes on two cores
 # make test   sets everything up, then runs every test (the slow ones too: processes, kills)
 # make fast   the tests that take at most three minutes together
 # make check  formatting, lint and types
@@ -9,7 +10,7 @@ STAMP := .venv/.installed
 export TOKENIZERS_PARALLELISM ?= false
 FEW_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1# a process of tests for each core
 
-.PHONY: demo test fast check setup clean
+.PHONY: demo study test fast check setup clean
 
 setup: $(STAMP)
 
@@ -21,6 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN) pretrain.py --config demo.yaml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+study: $(STAMP)
+	$(BIN) ablate.py docs/studies/demo.yaml
 
 fast: $(STAMP)
 	$(FEW_THREADS) $(BIN) -m pytest -m 'not slow' --numprocesses auto

@@ -13,6 +13,8 @@ Stopped by Ctrl-C, a signal or a power cut, it goes on where its last checkpoint
 
     python pretrain.py --resume runs/rtd
 
+Before a long run, `--diagnose` shows in seconds whether the encoder can learn from where it starts (docs/stuck.md).
+
 The folder then is a `transformers` folder, for `AutoModel.from_pretrained("runs/rtd")`; `pretrain.py --help` shows
 every setting. Exit status: 0 done, 2 a mistake in what was asked for, 3 a loss that stopped being finite, 4 the disk,
 130 and 143 stopped by a signal.
@@ -46,6 +48,11 @@ def _pretrain(argv: Sequence[str]) -> None:
     from training.command import parse
 
     config = parse(argv)
+    if config.diagnose:
+        from training.diagnose_table import show_diagnosis
+
+        show_diagnosis(config)
+        return
     from training.loop import pretrain  # imports torch and accelerate, for which --help need not wait
 
     pretrain(config)

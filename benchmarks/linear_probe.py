@@ -1,76 +1,130 @@
-"""How much faster the batched linear probe is than scikit-learn's, at 50,000 x 256, and how far their scores are apart.
+"""The batched linear probe against scikit-learn's logistic regression: seconds, and how far the scores are apart.
 
-    OMP_NUM_THREADS=1 python benchmarks/linear_probe.py [--items 50000] [--width 256] [--classes 17]
+    python -m benchmarks.linear_probe [--items 50000] [--width 256] [--classes 17] [--layers 1] [--pairs 3]
+    python -m benchmarks.linear_probe --encoder runs/mlm --treebank en_ewt-ud-*.conllu --tasks pos,dependency_label
 
-Both fit the same strengths of regularisation on the same standardised features and choose on dev; ours fits a control
-task in the same solve, for which scikit-learn needs as many fits again.
+Both find, for every layer, the strength of regularisation that is best on dev, of the same five, on the same features,
+standardised alike; scikit-learn fits one strength after the other, with its own tolerance. Without an encoder the
+features are drawn, with directions of very different size; of an encoder, a layer stands beside the one below it where
+it is narrower than --width. What an encoder makes of words is harder for both: its directions differ by more.
 """
 
 import argparse
-import resource
 import sys
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from probes.build import build_treebank
+from probes.encoder import load_encoder
+from probes.feature_store import FeatureStore
+from probes.fit import L2_GRID, fit_linear
+from probes.probe import DEV, TEST, TRAIN
+from probes.progress import Progress
 
-from probes.fit import L2_GRID, fit_linear  # noqa: E402
+from .interleaved import Row, take_turns
+from .table import Table, make_parser, run_benchmark
 
 
-def make_items(count: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return features like an encoder's (correlated, a few directions of large variance), labels, and a control's."""
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Features (layers, N, F), labels (N,) and a split (N,)."""
+
+    name: str
+    layers: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+
+
+def draw_task(options: argparse.Namespace) -> Task:
+    """Draw features with a few directions of large variance, and labels with Zipfian shares."""
     rng = np.random.default_rng(0)
+    count, width, classes = options.items + 2 * (options.items // 5), options.width, options.classes
     labels = rng.choice(classes, size=count, p=(chances := 1 / np.arange(1, classes + 1)) / chances.sum())
     centres = rng.normal(size=(classes, width)) * (np.arange(width) < width // 4)
     mixing = rng.normal(size=(width, width)) * np.logspace(0, -1.5, width)
-    items = (centres[labels] + 2.5 * rng.normal(size=(count, width))) @ mixing
-    return items.astype(np.float32), labels, rng.permutation(labels)
+    layers = [(centres[labels] + 2.5 * rng.normal(size=(count, width))) @ mixing for _ in range(options.layers)]
+    split = np.repeat([TRAIN, DEV, TEST], [options.items, options.items // 5, options.items // 5])
+    return Task(name="drawn", layers=np.stack(layers).astype(np.float32), labels=labels, split=split.astype(np.int8))
 
 
-def cpu_seconds() -> float:
-    """Return the processor time of this process, which other work on the machine doesn't change much."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+def read_tasks(options: argparse.Namespace) -> Iterator[Task]:
+    """Yield treebank probes on the last layers of an encoder."""
+    names = options.tasks.split(",")
+    size = round(options.items / 0.6)  # of which 60 % are in training
+    probes = build_treebank(names, options.treebank, progress=Progress(None), size=size).probes
+    store = FeatureStore(load_encoder(options.encoder), probes)
+    for probe in probes:
+        features = store.features_for(probe)
+        layers = []
+        for layer in range(len(features) - options.layers, len(features)):
+            parts = [features[layer]]
+            while sum(part.shape[1] for part in parts) < options.width and len(parts) <= layer:
+                parts.append(features[layer - len(parts)])
+            layers.append(np.concatenate(parts, axis=1))
+        yield Task(name=probe.name, layers=np.stack(layers), labels=probe.labels, split=store.split_of(probe))
 
 
-def main() -> None:
-    """Print both times, their ratio and both test scores."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("items", 50_000), ("width", 256), ("classes", 17)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args()
-    test = options.items // 5
-    items, labels, control = make_items(options.items + 2 * test, options.width, options.classes)
-    split = np.repeat([0, 1, 2], [options.items, test, test]).astype(np.int8)
+def fit_with_scikit_learn(task: Task) -> list[float]:
+    """Return each layer's test accuracy at the strength that is best on dev."""
+    found = []
+    train, dev, test = (task.split == part for part in (TRAIN, DEV, TEST))
+    labels = task.labels
+    halves = 2 if labels.max() == 1 else 1  # of two classes it has one vector, the difference of ours
+    for layer in task.layers:
+        deviation = layer[train].std(axis=0)
+        items = (layer - layer[train].mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+        best = (-1.0, 0.0)
+        for l2 in L2_GRID:
+            model = LogisticRegression(C=halves / (l2 * train.sum()), max_iter=2000).fit(items[train], labels[train])
+            best = max(best, (model.score(items[dev], labels[dev]), model.score(items[test], labels[test])))
+        found.append(best[1])
+    return found
 
-    begin = cpu_seconds()
-    alone = fit_linear(items[None], labels, split)
-    ours = cpu_seconds() - begin
-    begin = cpu_seconds()
-    fit_linear(items[None], labels, split, control_labels=control)
-    with_control = cpu_seconds() - begin
 
+def measure(options: argparse.Namespace) -> Table:
+    """Measure the tasks that were asked for."""
     warnings.simplefilter("ignore", ConvergenceWarning)
-    begin, best = cpu_seconds(), (-1.0, 0.0, 0.0)
-    train = items[split == 0]
-    standard = (items - train.mean(axis=0)) / train.std(axis=0)
-    for l2 in L2_GRID:
-        fitted = LogisticRegression(C=1 / (l2 * options.items), max_iter=1000)
-        fitted.fit(standard[split == 0], labels[split == 0])
-        dev, found = (fitted.score(standard[split == number], labels[split == number]) for number in (1, 2))
-        best = max(best, (dev, found, l2))
-    theirs = cpu_seconds() - begin
+    rows = []
+    for task in read_tasks(options) if options.encoder else [draw_task(options)]:
+        scores: dict[str, list[float]] = {}
 
-    print(f"{options.items:,} x {options.width}, {options.classes} classes, {len(L2_GRID)} strengths; CPU seconds")
-    print(f"scikit-learn  {theirs:6.2f} s   test {best[1]:.4f} (l2 {best[2]:g})")
-    found = f"test {alone.test[0]:.4f} (l2 {alone.l2[0]:g})"
-    print(f"fit_linear    {ours:6.2f} s   {found}   {theirs / ours:.1f} times as fast")
-    print(f"with control  {with_control:6.2f} s   {2 * theirs / with_control:.1f} times as fast as two such fits")
+        def fit_theirs(task: Task = task, scores: dict[str, list[float]] = scores) -> None:
+            scores["theirs"] = fit_with_scikit_learn(task)
+
+        def fit_ours(task: Task = task, scores: dict[str, list[float]] = scores) -> None:
+            scores["ours"] = fit_linear(task.layers, task.labels, task.split).test.tolist()
+
+        contestants = {"scikit-learn": fit_theirs, "fit_linear": fit_ours}
+        theirs, ours = take_turns(contestants, pairs=options.pairs, warm_up=options.warm_up)
+        apart = [100 * (b - a) for a, b in zip(scores["theirs"], scores["ours"], strict=True)]
+        layers, _, width = task.layers.shape
+        what = (
+            f"{task.name}, {(task.split == TRAIN).sum():,} x {width}, {task.labels.max() + 1} classes, {layers} layers"
+        )
+        notes = {
+            "test accuracy, theirs and ours": ", ".join(
+                f"{100 * a:.2f} {100 * b:.2f}" for a, b in zip(*scores.values(), strict=True)
+            ),
+            "points apart, at most": f"{max(map(abs, apart)):.2f}",
+        }
+        rows.append(Row(what=what, theirs=theirs, ours=ours, notes=notes))
+    return Table(title=f"Linear probes, {len(L2_GRID)} strengths, the best chosen on dev", rows=rows)
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmark of a command line."""
+    parser = make_parser("linear_probe", __doc__ or "", items=50_000, width=256, classes=17, layers=1)
+    parser.set_defaults(pairs=3, warm_up=0)
+    parser.add_argument("--encoder", metavar="FOLDER", help="whose vectors of words to use")
+    parser.add_argument("--treebank", nargs="+", metavar="FILE", help="CoNLL-U: train, dev and test, by their names")
+    parser.add_argument("--tasks", default="pos", metavar="NAMES", help="of the treebank (default: pos)")
+    return run_benchmark(measure, parser, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

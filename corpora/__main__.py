@@ -1,10 +1,6 @@
 """`python -m corpora FILES`: prepare text as training would, and report on it."""
 
-import argparse
-import contextlib
-import difflib
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from .console import Help, check_options, run_command
 from .describe import describe_corpus, format_description
 from .errors import UserError
 from .sentences import LANGUAGES
@@ -48,13 +45,6 @@ _WRONG_NUMBER = re.compile(
 _NUMBERS = {"int": "a whole number", "float": "a number"}
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the examples, and fits 80 columns wherever it is read."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=80)
-
-
 def build_parser() -> ArgumentParser:
     """Return a parser whose options are the fields of TextSource and CorpusSettings."""
     parser = ArgumentParser(
@@ -62,7 +52,7 @@ def build_parser() -> ArgumentParser:
         usage="python -m corpora [FILES] [--OPTION VALUE ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=_Help,
+        formatter_class=Help,
         exit_on_error=False,
         allow_abbrev=False,
         add_help=False,
@@ -100,13 +90,7 @@ def build_parser() -> ArgumentParser:
 def parse(argv: Sequence[str]) -> Namespace:
     """Read the command line. Raises UserError on what can't be understood."""
     parser = build_parser()
-    known = [name for action in parser._actions for name in action.option_strings]
-    for word in argv:
-        name = word.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "--help shows every option"
-            raise UserError(f"option {name} is unknown; {hint}")
+    check_options(argv, [name for action in parser._actions for name in action.option_strings])
     try:
         options = parser.parse_args(list(argv))
     except ArgumentError as error:
@@ -150,19 +134,11 @@ def report(options: Namespace) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    try:
-        text = report(parse(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    with contextlib.suppress(BrokenPipeError):  # `| head` has read enough
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return 0
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may Python complain when it ends
+    return run_command(_run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    print(report(parse(argv)), end="")
     return 0
 
 

@@ -72,7 +72,7 @@ def build_store(
     if not len(digests):
         empty = f"{counts['empty_documents']:,} empty documents" if counts["empty_documents"] else "no document"
         raise CorpusError(f"{settings.source.location}: nothing to train on, found {empty}")
-    held_out = _choose_held_out(digests[:, 0], settings.held_out_rate)
+    held_out = choose_held_out(digests[:, 0], settings.held_out_rate)
     if tokenizer is None:
         if progress and counts["bytes"] > 10_000_000:
             print(f"training a {settings.tokenizer_kind} tokenizer of {settings.vocab_size:,} tokens", file=sys.stderr)
@@ -166,7 +166,7 @@ def _progress_style(progress: bool) -> dict[str, Any]:
     }
 
 
-def _choose_held_out(hashes: np.ndarray, rate: float) -> np.ndarray:
+def choose_held_out(hashes: np.ndarray, rate: float) -> np.ndarray:
     """Return which documents are held out, bool (D,): by their text alone, so that equal documents fall on one side.
 
     Where there are two different ones or more, each side has one at least.

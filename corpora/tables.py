@@ -52,7 +52,7 @@ class Tables:
 
     def document_frequency(self) -> np.ndarray:
         """Return in how many training documents each token occurs (V,) int64."""
-        return self._keep("document_frequency", self._count_documents)
+        return self.keep("document_frequency", self._count_documents)
 
     def embeddings(self, width: int) -> np.ndarray:
         """Return a vector of unit length for each token (V, width) float32; zeros for one that was never seen.
@@ -60,22 +60,22 @@ class Tables:
         The truncated singular value decomposition of positive pointwise mutual information, singular values to the
         power of one half (Levy et al., 2015, sections 2.2 and 3.3, https://aclanthology.org/Q15-1016).
         """
-        return self._keep(f"embeddings-{width}", lambda: self._factorise(width))
+        return self.keep(f"embeddings-{width}", lambda: self._factorise(width))
 
     def neighbours(self, count: int, width: int = 64) -> np.ndarray:
         """Return the `count` distributionally nearest other ordinary tokens of each token (V, count) int64."""
-        return self._keep(f"neighbours-{count}-{width}", lambda: self._find_neighbours(count, width))
+        return self.keep(f"neighbours-{count}-{width}", lambda: self._find_neighbours(count, width))
 
     def clusters(self, count: int, width: int = 64) -> np.ndarray:
         """Return the distributional cluster of each token (V,) int64 in [0, count); -1 for special ids.
 
         By k-means over `embeddings`; no cluster is empty where there are as many ordinary tokens as clusters.
         """
-        return self._keep(f"clusters-{count}-{width}", lambda: self._cluster(count, width))
+        return self.keep(f"clusters-{count}-{width}", lambda: self._cluster(count, width))
 
     def next_counts(self) -> sparse.csr_array:
         """Return how often each token follows each within a sentence: (V, V) sparse, row: the token before."""
-        data = self._keep("next_counts", self._count_next)  # (3, entries): before, after, how often
+        data = self.keep("next_counts", self._count_next)  # (3, entries): before, after, how often
         size = self.vocabulary.size
         return sparse.csr_array((data[2], (data[0], data[1])), shape=(size, size))
 
@@ -86,7 +86,8 @@ class Tables:
         ranges = np.stack([offsets[:-1], offsets[1:]], 1)
         return ranges[~np.asarray(corpus.is_held_out)]
 
-    def _keep(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def keep(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the table of this name, computed where there is none yet; StorageError where it can't be written."""
         if name in self._kept:
             return self._kept[name]
         folder = self.corpus.folder / "tables"

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import chain
 from operator import ne
 from pathlib import Path
@@ -208,7 +209,7 @@ class Vocabulary:
     special_ids: tuple[int, ...]  # never selected, never drawn
     num_separators: int  # sep ids between the segments of a pair: 1, or 2 for RoBERTa
 
-    @property
+    @cached_property
     def ordinary_ids(self) -> np.ndarray:
         """Every id that is not special, in order, int64."""
         return np.setdiff1d(np.arange(self.size, dtype=np.int64), np.asarray(self.special_ids, dtype=np.int64))

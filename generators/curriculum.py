@@ -10,14 +10,15 @@ from torch import Tensor
 
 from objectives.batch import Batch, DeviceProposal
 
-from .base import Generator, GeneratorSetting, Proposed, Proposer, draw_allowed
-from .masked_lm import MaskedLM, MaskedLMProposer
+from .base import GeneratorSetting, Proposed, Proposer, draw_allowed
+from .learned import LearnedGenerator
+from .masked_lm import MaskedLMProposer
 from .uniform import Uniform
 from .unigram import Unigram
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curriculum(Generator):
+class Curriculum(LearnedGenerator):
     """Draw as masked_lm does, from a smoother distribution at first (Dong et al., 2024, https://arxiv.org/abs/2310.07347).
 
     Two ways: a temperature that falls from `start_temperature` to 1, and a share of `easier` draws (uniform or unigram)
@@ -31,35 +32,16 @@ class Curriculum(Generator):
     easier_rate: float = 0.0
     easier: str = "unigram"
     until_rate: float = 0.5
-    width_rate: float = 0.25  # this and the rest as in masked_lm
-    depth_rate: float = 1.0
-    sharing: str = "hard"
-    weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.easier not in ("uniform", "unigram"):
             raise ValueError(f"easier is '{self.easier}'; it must be uniform or unigram")
         if self.start_temperature <= 0:
             raise ValueError(f"start_temperature is {self.start_temperature}; it must be above 0")
-        self.masked_lm()
-
-    def masked_lm(self) -> MaskedLM:
-        """Return the options of the generator that learns."""
-        return MaskedLM(
-            width_rate=self.width_rate, depth_rate=self.depth_rate, sharing=self.sharing, weight=self.weight
-        )
-
-    @property
-    def loss_weight(self) -> float:
-        return self.weight
-
-    @property
-    def table_sharing(self) -> str:
-        return self.sharing
 
     def build(self, setting: GeneratorSetting) -> Proposer:
-        learned = self.masked_lm().build(setting)
-        assert isinstance(learned, MaskedLMProposer)
+        learned = MaskedLMProposer(*self.shrink(setting), temperature=1.0, setting=setting)
         easier = (Uniform() if self.easier == "uniform" else Unigram()).build(setting)
         return CurriculumProposer(learned, easier, self)
 

@@ -11,7 +11,7 @@ from corpora.errors import UserError
 from objectives.batch import Batch, DeviceProposal
 
 from .base import Generator, GeneratorSetting, Proposed, Proposer
-from .masked_lm import draw_from_logits
+from .learned import draw_from_logits
 from .network import attention_mask, reads_segments
 
 

@@ -12,13 +12,13 @@ from corpora.errors import UserError
 from objectives.batch import Batch, DeviceProposal, Encoded, Loss
 from objectives.heads import MaskedLMHead
 
-from .base import Generator, GeneratorSetting, Proposed, Proposer
-from .masked_lm import SHARING, draw_from_logits, give_table, shrink_config
+from .base import GeneratorSetting, Proposed, Proposer
+from .learned import LearnedGenerator, draw_from_logits, give_table
 from .network import build_network, run_network, table_width, word_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixture(Generator):
+class Mixture(LearnedGenerator):
     """Draw from a mixture of masked LMs that read one network at several depths (Meng et al., 2022, https://arxiv.org/abs/2204.03243).
 
     AMOS. Each learns by maximum likelihood; how they are mixed at a token is learned against the encoder, whose
@@ -28,31 +28,18 @@ class Mixture(Generator):
 
     name: ClassVar[str] = "mixture"
 
-    width_rate: float = 0.25  # of the encoder's
-    depth_rate: float = 1.0
     num_taps: int = 3  # depths, from half of the layers to all
     relaxation: float = 0.3  # temperature of the Gumbel softmax that stands in for the drawing in the gradient
-    sharing: str = "hard"
-    weight: float = 1.0  # of the generator's own loss
 
     def __post_init__(self) -> None:
-        if self.sharing not in SHARING:
-            raise ValueError(f"sharing is '{self.sharing}'; it must be one of {', '.join(SHARING)}")
-        if not (0 < self.width_rate <= 1 and 0 < self.depth_rate <= 1 and self.relaxation > 0):
-            raise ValueError("width_rate and depth_rate must lie in (0, 1], and relaxation above 0")
+        super().__post_init__()
+        if self.relaxation <= 0:
+            raise ValueError(f"relaxation is {self.relaxation}; it must be above 0")
         if self.num_taps < 2:
             raise ValueError(f"num_taps is {self.num_taps}; a mixture has 2 or more")
 
-    @property
-    def loss_weight(self) -> float:
-        return self.weight
-
-    @property
-    def table_sharing(self) -> str:
-        return self.sharing
-
     def build(self, setting: GeneratorSetting) -> Proposer:
-        config = shrink_config(setting.config, self.width_rate, self.depth_rate)
+        config, shared = self.shrink(setting)
         layers = config.num_hidden_layers
         depths = np.unique(np.linspace(layers / 2, layers, self.num_taps).round().astype(int)).tolist()
         if len(depths) < self.num_taps:
@@ -60,7 +47,6 @@ class Mixture(Generator):
                 f"generator 'mixture': a network of {layers} layers can't be read at {self.num_taps} depths from half "
                 "of it on; give a smaller num_taps, a larger depth_rate or a deeper --encoder"
             )
-        shared = None if self.sharing == "none" else setting.word_embeddings
         return MixtureProposer(config, shared, depths, self.relaxation, setting)
 
 
@@ -98,7 +84,9 @@ class MixtureProposer(Proposer):
         shares = self.gate(hidden.detach()).float().softmax(0)  # (taps, N, 1)
         mixed = (shares * torch.stack(logits).detach()).sum(0)  # (N, V); its gradient reaches the gate alone
         token_ids, log_probabilities = draw_from_logits(mixed, proposal, self.special_ids, temperature=1.0)
-        losses = [self.head.score(taps[0], proposal.positions, proposal.original_ids, each) for each in logits]
+        taught = proposal.taught
+        positions, originals = proposal.positions[taught], proposal.original_ids[taught]
+        losses = [self.head.score(taps[0], positions, originals, each[taught]) for each in logits]
         carrier = self._carry(mixed, proposal, token_ids) if torch.is_grad_enabled() else None
         return Proposed(token_ids, average(losses), log_probabilities, carrier)
 

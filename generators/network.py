@@ -33,9 +33,16 @@ def encode(network: PreTrainedModel, view: View, added: Tensor | None = None) ->
 
 
 def run_network(
-    network: PreTrainedModel, view: View, added: Tensor | None = None, every_layer: bool = False
+    network: PreTrainedModel,
+    view: View,
+    added: Tensor | None = None,
+    every_layer: bool = False,
+    every_attention: bool = False,
 ) -> BaseModelOutput:
-    """Return what the network gives for a view; with `every_layer` also `hidden_states`, the embeddings first."""
+    """Return what the network gives for a view; with `every_layer` also `hidden_states`, the embeddings first.
+
+    With `every_attention` also `attentions`, of each layer (B, heads, L, L), where its implementation is eager.
+    """
     inputs: dict[str, Any] = {"attention_mask": attention_mask(network, view)}
     if added is None:
         inputs["input_ids"] = view.input_ids
@@ -43,6 +50,8 @@ def run_network(
         inputs["inputs_embeds"] = network.get_input_embeddings()(view.input_ids) + added
     if reads_segments(network):
         inputs["token_type_ids"] = view.token_type_ids
+    if every_attention:
+        inputs["output_attentions"] = True
     by_row: AbstractContextManager[object] = nullcontext()
     if view.attention != "full" and network.config.model_type == "deberta-v2":  # its embeddings are masked as well
         by_row = cast(nn.Module, network.embeddings).register_forward_pre_hook(

@@ -3,33 +3,29 @@
 from dataclasses import replace
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from objectives.batch import Batch, DeviceProposal, Encoded
+from objectives.batch import Batch, Encoded
 from objectives.heads import MaskedLMHead, Transform, lm_style
 
-from .base import GeneratorSetting, Proposed, Proposer
-from .masked_lm import draw_from_logits, give_table
+from .base import GeneratorSetting
+from .learned import ClozeProposer, give_table
 from .network import build_network, encode, table_width, word_table
 
 
-class TwoTowerProposer(Proposer):
+class TwoTowerProposer(ClozeProposer):
     """Names each token from what a left-to-right network says before it and a right-to-left one behind it.
 
     See Clark et al., 2020b, https://arxiv.org/abs/2012.08561. So a token need not be hidden to
     be asked for. The towers have one word table.
     """
 
-    special_ids: Tensor
-
     def __init__(
         self, config: PreTrainedConfig, shared: nn.Embedding | None, temperature: float, setting: GeneratorSetting
     ) -> None:
-        super().__init__()
-        self.temperature = temperature
+        super().__init__(temperature, setting)
         self.rightward = build_network(config, setting.attention)
         self.leftward = build_network(config, setting.attention)
         give_table(self.rightward, shared)
@@ -37,7 +33,6 @@ class TwoTowerProposer(Proposer):
         width = table_width(config)
         self.head = MaskedLMHead(config, width, setting.vocabulary.mask_id)
         self.head.transform = Transform(lm_style(config), 2 * config.hidden_size, width, config.initializer_range)
-        self.register_buffer("special_ids", torch.tensor(setting.vocabulary.special_ids), persistent=False)
 
     def logits(self, batch: Batch, positions: Tensor) -> Tensor:
         """Return what stands at flat `positions` (N,), never first or last of their rows, as logits (N, V)."""
@@ -46,13 +41,3 @@ class TwoTowerProposer(Proposer):
         behind = Encoded(encode(self.leftward, replace(batch.main, attention="reverse")), batch.input_ids, table)
         hidden = torch.cat([before.at(positions - 1), behind.at(positions + 1)], dim=-1)  # (N, 2 D)
         return self.head.logits(hidden, table).float()
-
-    def forward(self, batch: Batch, proposal: DeviceProposal) -> Proposed:
-        logits = self.logits(batch, proposal.positions)
-        token_ids, log_probabilities = draw_from_logits(logits, proposal, self.special_ids, self.temperature)
-        encoded = Encoded(logits, batch.input_ids, logits)  # for the ids alone
-        loss = self.head.score(encoded, proposal.positions, proposal.original_ids, logits)
-        return Proposed(token_ids, loss, log_probabilities)
-
-    def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
-        return self.head.summarise(statistics, count)

@@ -9,7 +9,6 @@ A class of your own is named by its dotted path. Exit status: 0, or 2 for what i
 """
 
 import importlib
-import os
 import re
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from corpora.console import run_command
 from corpora.errors import StorageError, UserError
 
 from . import FAMILIES, OBJECTIVES, Objective
@@ -193,19 +193,7 @@ def run(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; what a user can mend is one line each, without a traceback."""
-    try:
-        status = run(argv)
-        sys.stdout.flush()
-        return status
-    except UserError as error:
-        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return run_command(run, argv)
 
 
 if __name__ == "__main__":

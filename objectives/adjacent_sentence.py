@@ -1,22 +1,17 @@
 """Adjacent sentence prediction."""
 
 from dataclasses import dataclass
-from math import log
 from typing import ClassVar
 
 import numpy as np
 
-from corpora.passages import Passages
-
 from . import pairs
-from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
-from .heads import Head, SequenceHead
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdjacentSentencePrediction(Objective):
+class AdjacentSentencePrediction(pairs.PairObjective):
     """Tell of two sentences whether the second is the next, the previous, or another document's.
 
     (Aroca-Ouellette and Rudzicz, 2020, "adjacent sentence prediction", https://arxiv.org/abs/2010.01694.)
@@ -27,15 +22,7 @@ class AdjacentSentencePrediction(Objective):
     """
 
     name: ClassVar[str] = "adjacent_sentence"
-    num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"relation": ("next", "previous", "other")}
-
-    @property
-    def needs(self) -> str:
-        return "passages of three sentences or more, or of two that open a document, from at least two documents"
-
-    def can_carry(self, passages: Passages) -> np.ndarray:
-        return pairs.has_two_documents(passages, passages.num_fair >= 2)
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         corpus = selection.corpus
@@ -54,9 +41,3 @@ class AdjacentSentencePrediction(Objective):
             pairs.between(corpus, first, first + 1), pairs.take_sentences(corpus, second, np.ones_like(second), room)
         )
         return Arrangement(pieces=pieces, targets={"relation": relation})
-
-    def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "relation", num_classes=3)
-
-    def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 3": log(3)}

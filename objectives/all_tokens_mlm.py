@@ -38,7 +38,12 @@ class AllTokensMLM(Objective):
         return CopyHead(setting.config, setting.table_width, setting.vocabulary.mask_id, corrective=False)
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        """Return the loss of d = 1/2 and a uniform language model, if each replacement is wrong."""
+        """Return the loss of d = 1/2 and a uniform language model, if each replacement is wrong.
+
+        In short texts more than `mask_rate` of the tokens are selected, as special ones count in the length.
+        """
+        lengths = statistics.lengths if statistics.lengths is not None else np.array([128])
+        rate = np.maximum(np.rint(lengths * self.mask_rate), 1).sum() / (lengths - 2).sum()
         uniform = 1 / statistics.num_ordinary
         kept, replaced = -log(0.5 + 0.5 * uniform), -log(0.5 * uniform)
-        return {"d = 1/2": (1 - self.mask_rate) * kept + self.mask_rate * replaced}
+        return {"d = 1/2": float((1 - rate) * kept + rate * replaced)}

@@ -39,6 +39,16 @@ class DeviceProposal:
     uniforms: Tensor  # (N,) or (N, K) float32; the first of K draws fills in
     fills: Tensor  # (N,) bool: whether what is proposed is put into the text
     excludes_original: bool = False  # the token that was there can't be drawn
+    learns: Tensor | None = None  # (N,) bool: whether a generator that learns is trained to name it; None: all are
+
+    @property
+    def taught(self) -> Tensor | slice:
+        """Which of the N a generator that learns is trained to name, as an index."""
+        return slice(None) if self.learns is None else self.learns
+
+    @property
+    def num_taught(self) -> int:
+        return len(self.original_ids[self.taught])
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,12 @@ class Batch:
     @property
     def num_tokens(self) -> int:
         """Tokens that an encoder reads, in all views."""
-        views = [self.main, *(view for views in self.views.values() for view in views.values())]
-        return sum(int(view.attention_mask.sum()) for view in views)
+        return sum(int(view.attention_mask.sum()) for view in self.all_views)
+
+    @property
+    def all_views(self) -> list[View]:
+        """The main text and those of single objectives."""
+        return [self.main, *(view for views in self.views.values() for view in views.values())]
 
     def with_ids(self, positions: Tensor, token_ids: Tensor) -> "Batch":
         """Return the batch with other ids at flat `positions` (N,) of the main view."""

@@ -20,7 +20,7 @@ COMMON = {  # of fields that have no words of their own beside them
     "mask_rate": "share of the tokens that are selected",
     "mask_token_rate": "of these, the share shown as [MASK]",
     "random_token_rate": "of these, the share shown as a random token",
-    "strategy": "what is selected: tokens, words, ngrams or spans",
+    "strategy": "what is selected: tokens, words, ngrams, spans or pmi (collocations)",
     "count": "how many: exact (BERT), bernoulli (RoBERTa in `transformers`) or probabilistic (fairseq)",
     "permute_rate": "share of the tokens that change places",
     "replace_rate": "share of the tokens that are replaced",
@@ -41,7 +41,7 @@ COMMON = {  # of fields that have no words of their own beside them
 }
 # What names an original at every token, whatever share of the text is corrupted.
 _EVERY_TOKEN = ("all_tokens_mlm", "causal_lm", "tsdae", "retromae")
-_EVERY_PROPOSAL = ("electric",)
+_EVERY_PROPOSAL = ("electric", "multi_choice_cloze")
 _PARTICLES = "(?:(?:Di|De|Del|El|La|Le|Van|de|van|von) )*"
 _CITATION = re.compile(
     rf"(?P<authors>{_PARTICLES}[A-Z][\w'’-]+(?: et al\.| and (?:[A-Z]\. ?)*[A-Z][\w'’-]+)?)"

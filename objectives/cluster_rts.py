@@ -1,19 +1,16 @@
 """Cluster-based random token substitution."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from typing import ClassVar
 
-import numpy as np
-import torch
-
 from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .batch import Batch, DeviceTarget, Filling
-from .draws import Draws, to_uniforms
+from .draws import Draws
 from .heads import DetectionHead, Head
 from .heads_detection import entropy_of
-from .masking import choose_tokens, count_exactly
-from .sequences import Context, Proposal, Sequences, Target
+from .proposals import ask_originals, mark_replaced, propose_replacements
+from .sequences import Context, Sequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +31,11 @@ class ClusterRandomTokenSubstitution(Objective):
     replace_rate: float = 0.15
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
-        positions = choose_tokens(sequences, count_exactly(sequences, self.replace_rate), draws)
-        originals = sequences.token_ids[positions]
-        words = draws.per_token("propose", sequences.rows[positions], sequences.places[positions])
-        proposal = Proposal(positions=positions, original_ids=originals, uniforms=to_uniforms(words))
-        asked = np.flatnonzero(sequences.is_free | sequences.is_special)
-        return Corruption(
-            sequences=sequences.with_tokens(positions, originals),
-            targets={"is_replaced": Target(positions=asked, values=sequences.token_ids[asked])},
-            proposal=proposal,
-        )
+        shown, proposal = propose_replacements(sequences, self.replace_rate, draws, context, kept_rate=1)
+        return Corruption(sequences=shown, targets={"is_replaced": ask_originals(sequences)}, proposal=proposal)
 
     def judge(self, targets: dict[str, DeviceTarget], batch: Batch, filling: Filling | None) -> dict[str, DeviceTarget]:
-        original = targets["is_replaced"]
-        is_replaced = batch.input_ids.flatten()[original.positions] != original.values
-        if filling is not None:  # what an objective behind this one has hidden was not replaced
-            is_replaced &= torch.isin(original.positions, filling.proposal.positions)
-        return {"is_replaced": replace(original, values=is_replaced.long())}
+        return {"is_replaced": mark_replaced(targets["is_replaced"], batch, filling)}
 
     def build_head(self, setting: HeadSetting) -> Head:
         return DetectionHead(setting.config, "is_replaced")

@@ -4,15 +4,12 @@ from dataclasses import dataclass, replace
 from math import log
 from typing import ClassVar
 
-import numpy as np
-import torch
-
 from .base import Corruption, HeadSetting, Objective, Term, TextStatistics
 from .batch import Batch, DeviceTarget, Filling
 from .draws import Draws
 from .heads import Head
 from .heads_recovery import CopyHead
-from .proposals import propose_replacements
+from .proposals import ask_originals, mark_replaced, propose_replacements
 from .sequences import Context, Sequences, Target
 
 
@@ -40,21 +37,16 @@ class CorrectiveLM(Objective):
         }
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
-        asked = np.flatnonzero(sequences.is_free | sequences.is_special)
         hidden, proposal = propose_replacements(sequences, self.mask_rate, draws, context)
-        selected = proposal.positions
         targets = {
-            "original_ids": Target(positions=selected, values=sequences.token_ids[selected]),
-            "is_original": Target(positions=asked, values=sequences.token_ids[asked]),
+            "original_ids": Target(positions=proposal.positions, values=proposal.original_ids),
+            "is_original": ask_originals(sequences),
         }
         return Corruption(sequences=hidden, targets=targets, proposal=proposal)
 
     def judge(self, targets: dict[str, DeviceTarget], batch: Batch, filling: Filling | None) -> dict[str, DeviceTarget]:
-        asked = targets["is_original"]
-        is_original = batch.input_ids.flatten()[asked.positions] == asked.values
-        if filling is not None:  # what an objective behind this one has hidden was not replaced
-            is_original |= ~torch.isin(asked.positions, filling.proposal.positions)
-        return targets | {"is_original": replace(asked, values=is_original.long())}
+        replaced = mark_replaced(targets["is_original"], batch, filling)
+        return targets | {"is_original": replace(replaced, values=1 - replaced.values)}
 
     def build_head(self, setting: HeadSetting) -> Head:
         return CopyHead(setting.config, setting.table_width, setting.vocabulary.mask_id, corrective=True)

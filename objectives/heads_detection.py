@@ -1,5 +1,6 @@
 """Heads of token detection that no class of `transformers` has, and what chance knows of their labels."""
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from .batch import DeviceTarget, Encoded, Loss
-from .heads import HEAD_STD, Head, Transform, detection_style, lm_style
+from .heads import HEAD_STD, DetectionHead, Head, Transform, detection_style, lm_style
 from .metrics import count_logits, summarise_classes, summarise_detection
 
 
@@ -17,6 +18,22 @@ def entropy_of(*rates: float) -> float:
     """Return the entropy in nats of a label with these rates, of which one more takes the rest."""
     every = [*rates, 1 - sum(rates)]
     return -sum(rate * log(rate) for rate in every if rate > 0)
+
+
+class ContextDetectionHead(Head):
+    """Says yes or no at each target from the sum of its state and that of [CLS], normalised, as in DeBERTaV3's code."""
+
+    def __init__(self, config: PreTrainedConfig, target: str) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=lm_style(config).epsilon)
+        self.detection = DetectionHead(config, target)
+
+    def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
+        hidden = self.norm(encoded.hidden + encoded.firsts[:, None])
+        return self.detection.forward(replace(encoded, hidden=hidden), targets)
+
+    def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
+        return self.detection.summarise(statistics, count)
 
 
 class TokenClassHead(Head):

@@ -5,7 +5,7 @@ import numpy as np
 from corpora import Vocabulary
 
 from .draws import Draws, happens, to_integers, to_uniforms
-from .sequences import Sequences
+from .sequences import Sequences, Target
 
 
 def rate_now(rate: float, final_rate: float | None, progress: np.ndarray) -> float | np.ndarray:
@@ -90,3 +90,10 @@ def hide_tokens(
     ordinary = vocabulary.ordinary_ids
     drawn = ordinary[to_integers(draws.per_token("token", rows, places), len(ordinary))]
     return np.where(masked, vocabulary.mask_id, np.where(randomised, drawn, sequences.token_ids[positions]))
+
+
+def ask_changes(before: Sequences, after: Sequences) -> Target:
+    """Ask of every token that no other objective has taken, special tokens too: 1 where it differs from before."""
+    asked = np.flatnonzero(before.is_free | before.is_special)
+    differs = after.token_ids[asked] != before.token_ids[asked]
+    return Target(positions=asked, values=differs.astype(np.int64))

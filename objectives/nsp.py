@@ -1,7 +1,6 @@
 """Next sentence prediction."""
 
 from dataclasses import dataclass
-from math import log
 from typing import ClassVar
 
 import numpy as np
@@ -9,14 +8,12 @@ import numpy as np
 from corpora.passages import Passages
 
 from . import pairs
-from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws, to_integers
-from .heads import Head, SequenceHead
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextSentencePrediction(Objective):
+class NextSentencePrediction(pairs.PairObjective):
     """Tell whether the second text follows the first (Devlin et al., 2019, section 3.1 and appendix A.2, https://arxiv.org/abs/1810.04805).
 
     `is_random_next` is 1 where the second text is from another document. A passage is cut after a random sentence; the
@@ -26,7 +23,6 @@ class NextSentencePrediction(Objective):
     """
 
     name: ClassVar[str] = "nsp"
-    num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_random_next": ("is_next", "is_random")}
 
     @property
@@ -48,9 +44,3 @@ class NextSentencePrediction(Objective):
         elsewhere = pairs.fill_elsewhere(selection, others, pool.first_sentences[others] + 1 + steps, room)
         pieces = pairs.pair_up(first, pairs.choose(is_random, elsewhere, rest))
         return Arrangement(pieces=pieces, targets={"is_random_next": is_random.astype(np.int64)})
-
-    def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "is_random_next", num_classes=2)
-
-    def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 2": log(2)}

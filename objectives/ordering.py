@@ -1,13 +1,49 @@
 """Sentences and blocks of sentences in other orders, vectorised over the examples of a micro-batch."""
 
-from dataclasses import replace
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from corpora.passages import Passages
+
+from .base import Objective
 from .draws import Draws, mix, to_integers
 from .sequences import Pieces, Selection, expand_ranges
 
 _TRIES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderObjective(Objective):
+    """An objective on the order of a passage's sentences, a first one whose length tells its place left out."""
+
+    @property
+    @abstractmethod
+    def least(self) -> int:
+        """How many sentences there must be."""
+
+    @property
+    def needs(self) -> str:
+        return f"passages of {self.least} sentences or more, beside a first that does not open a document"
+
+    def can_carry(self, passages: Passages) -> np.ndarray:
+        return passages.num_fair >= self.least
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholePassageObjective(OrderObjective):
+    """An objective on the order of all of them, however many they are."""
+
+    min_sentences: int = 3
+
+    def __post_init__(self) -> None:
+        if self.min_sentences < 2:
+            raise ValueError(f"min_sentences is {self.min_sentences}; at least 2 are needed for an order to change")
+
+    @property
+    def least(self) -> int:
+        return self.min_sentences
 
 
 def places_within(rows: np.ndarray) -> np.ndarray:

@@ -4,16 +4,49 @@ All texts are runs of the store's tokens, one for each of B examples.
 """
 
 from dataclasses import dataclass
+from math import log
+from typing import ClassVar
 
 import numpy as np
 
 from corpora import Corpus
 from corpora.passages import SHORTEST, Passages
 
+from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws, happens, to_integers
+from .heads import Head, SequenceHead
 from .sequences import Pieces, Selection, expand_ranges
 
 TRIES = 8  # draws of a text from elsewhere, of which the first is taken that begins with a sentence that fits
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairObjective(Objective):
+    """Name how two texts are related: the classes of its one target, asked at [CLS].
+
+    By default the first text is one side of a cut in a passage's fair part; see `draw_cuts`.
+    """
+
+    num_segments: ClassVar[int] = 2
+    looks_elsewhere: ClassVar[bool] = True  # some second texts are another document's
+    labels: ClassVar[dict[str, tuple[str, ...]]]
+
+    @property
+    def needs(self) -> str:
+        beside = ", from at least two documents" if self.looks_elsewhere else ""
+        return f"passages of three sentences or more, or of two that open a document{beside}"
+
+    def can_carry(self, passages: Passages) -> np.ndarray:
+        enough = passages.num_fair >= 2
+        return has_two_documents(passages, enough) if self.looks_elsewhere else enough
+
+    def build_head(self, setting: HeadSetting) -> Head:
+        ((name, classes),) = self.labels.items()
+        return SequenceHead(setting.config, name, num_classes=len(classes))
+
+    def chance(self, statistics: TextStatistics) -> dict[str, float]:
+        ((_, classes),) = self.labels.items()
+        return {f"ln {len(classes)}": log(len(classes))}
 
 
 @dataclass(frozen=True, kw_only=True)

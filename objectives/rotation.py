@@ -6,17 +6,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from corpora.passages import Passages
-
-from .base import HeadSetting, Objective, TextStatistics
+from .base import HeadSetting, TextStatistics
 from .draws import Draws, to_integers
 from .heads import DetectionHead, Head
-from .ordering import fair_sentences_of, places_within, reorder
+from .ordering import WholePassageObjective, fair_sentences_of, places_within, reorder
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotation(Objective):
+class Rotation(WholePassageObjective):
     """Tell which sentence was the first before the passage was turned round (Lewis et al., 2020, section 2.2, https://arxiv.org/abs/1910.13461).
 
     A sentence is drawn uniformly to begin with, the first one too, and what stood before it goes to the end. `is_first`
@@ -26,19 +24,6 @@ class Rotation(Objective):
 
     name: ClassVar[str] = "rotation"
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_first": ("later", "first")}
-
-    min_sentences: int = 3
-
-    def __post_init__(self) -> None:
-        if self.min_sentences < 2:
-            raise ValueError(f"min_sentences is {self.min_sentences}; at least 2 are needed to be turned round")
-
-    @property
-    def needs(self) -> str:
-        return f"passages of {self.min_sentences} sentences or more, beside a first that does not open a document"
-
-    def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_fair >= self.min_sentences
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         sentences, counts = fair_sentences_of(selection), selection.passages.num_fair

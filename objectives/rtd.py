@@ -1,18 +1,16 @@
 """Replaced token detection."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from typing import ClassVar
 
-import numpy as np
-import torch
-
 from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .batch import Batch, DeviceTarget, Filling
-from .draws import Draws, to_uniforms
+from .draws import Draws
 from .heads import DetectionHead, Head
-from .masking import choose_tokens, count_exactly, hide_tokens
-from .sequences import Context, Proposal, Sequences, Target
+from .heads_detection import ContextDetectionHead
+from .proposals import ask_originals, check_asked, mark_replaced, propose_replacements
+from .sequences import Context, Sequences, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,8 @@ class ReplacedTokenDetection(Objective):
     All tokens are asked, [CLS] and [SEP] too as in the authors' code, but for those that another objective has hidden;
     or the `selected` alone, which is ELECTRA 15% (section 3.4). Selection is without replacement, where their code
     selects some tokens twice. `kept_rate` of the selected tokens the generator sees unhidden: 0 as in the paper, .15 in
-    the authors' code. With `disallow_correct`, an option of theirs, the generator can't draw the original.
+    the authors' code. With `disallow_correct`, an option of theirs, the generator can't draw the original. `head`
+    is "context" in DeBERTaV3's code (He et al., 2023, https://arxiv.org/abs/2111.09543).
     """
 
     name: ClassVar[str] = "rtd"
@@ -35,40 +34,35 @@ class ReplacedTokenDetection(Objective):
     kept_rate: float = 0.0
     asked: str = "all"
     disallow_correct: bool = False
+    head: str = "token"  # what answers: "token", from the token's state alone; or "context", with [CLS] added
 
     def __post_init__(self) -> None:
-        if self.asked not in ("all", "selected"):
-            raise ValueError(f"asked is '{self.asked}'; it must be all or selected")
+        check_asked(self.asked)
+        if self.head not in ("token", "context"):
+            raise ValueError(f"head is '{self.head}'; it must be token or context")
         if self.asked == "selected" and self.disallow_correct:
             raise ValueError("asked=selected with disallow_correct leaves one answer, replaced; give one of them")
 
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
-        positions = choose_tokens(sequences, count_exactly(sequences, self.mask_rate), draws)
-        shown = hide_tokens(
-            sequences, positions, draws, context.vocabulary, mask_token_rate=1 - self.kept_rate, random_token_rate=0
-        )
-        rows, places = sequences.rows[positions], sequences.places[positions]
-        proposal = Proposal(
-            positions=positions,
-            original_ids=sequences.token_ids[positions],
-            uniforms=to_uniforms(draws.per_token("propose", rows, places)),
+        hidden, proposal = propose_replacements(
+            sequences,
+            self.mask_rate,
+            draws,
+            context,
+            kept_rate=self.kept_rate,
             excludes_original=self.disallow_correct,
         )
-        asked = positions if self.asked == "selected" else np.flatnonzero(sequences.is_free | sequences.is_special)
-        original = Target(positions=asked, values=sequences.token_ids[asked])
-        return Corruption(
-            sequences=sequences.with_tokens(positions, shown), targets={"is_replaced": original}, proposal=proposal
-        )
+        original = ask_originals(sequences)
+        if self.asked == "selected":
+            original = Target(positions=proposal.positions, values=proposal.original_ids)
+        return Corruption(sequences=hidden, targets={"is_replaced": original}, proposal=proposal)
 
     def judge(self, targets: dict[str, DeviceTarget], batch: Batch, filling: Filling | None) -> dict[str, DeviceTarget]:
-        original = targets["is_replaced"]
-        is_replaced = batch.input_ids.flatten()[original.positions] != original.values
-        if filling is not None:  # what an objective behind this one has hidden was not replaced
-            is_replaced &= torch.isin(original.positions, filling.proposal.positions)
-        return {"is_replaced": replace(original, values=is_replaced.long())}
+        return {"is_replaced": mark_replaced(targets["is_replaced"], batch, filling)}
 
     def build_head(self, setting: HeadSetting) -> Head:
-        return DetectionHead(setting.config, "is_replaced")
+        head = DetectionHead if self.head == "token" else ContextDetectionHead
+        return head(setting.config, "is_replaced")
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         return {"ln 2": log(2)}

@@ -12,8 +12,8 @@ from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .draws import Draws, to_integers
 from .heads import DetectionHead, Head
 from .heads_detection import entropy_of
-from .masking import choose_tokens, count_exactly
-from .sequences import Context, Sequences, Target
+from .masking import ask_changes, choose_tokens, count_exactly
+from .sequences import Context, Sequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,7 @@ class RandomTokenSubstitution(Objective):
         changed = sequences.with_tokens(
             positions, draw_others(sequences.token_ids[positions], words, context.vocabulary)
         )
-        asked = np.flatnonzero(sequences.is_free | sequences.is_special)
-        is_replaced = changed.token_ids[asked] != sequences.token_ids[asked]
-        target = Target(positions=asked, values=is_replaced.astype(np.int64))
-        return Corruption(sequences=changed, targets={"is_replaced": target})
+        return Corruption(sequences=changed, targets={"is_replaced": ask_changes(sequences, changed)})
 
     def build_head(self, setting: HeadSetting) -> Head:
         return DetectionHead(setting.config, "is_replaced")

@@ -1,22 +1,19 @@
 """Same paragraph prediction."""
 
 from dataclasses import dataclass, replace
-from math import log
 from typing import ClassVar
 
 import numpy as np
 
 from corpora.passages import Passages
 
-from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
-from .heads import Head, SequenceHead
-from .pairs import Texts, between, draw_others, draw_two_paragraphs, has_two_documents, pair_up
+from .pairs import PairObjective, Texts, between, draw_others, draw_two_paragraphs, has_two_documents, pair_up
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class SameParagraph(Objective):
+class SameParagraph(PairObjective):
     """Tell whether two sentences are of one paragraph (Di Liello et al., 2022, the first of its three tasks, https://arxiv.org/abs/2205.10455).
 
     `is_same_paragraph` is 1 for exactly half of the pairs. The other half are sentences of two paragraphs of one
@@ -25,7 +22,6 @@ class SameParagraph(Objective):
     """
 
     name: ClassVar[str] = "same_paragraph"
-    num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_same_paragraph": ("other_paragraph", "same_paragraph")}
 
     hard: bool = True
@@ -54,9 +50,3 @@ class SameParagraph(Objective):
     def _show(self, selection: Selection, sentences: np.ndarray) -> Texts:
         texts = between(selection.corpus, sentences, sentences + 1)
         return Texts(starts=texts.starts, ends=np.minimum(texts.ends, texts.starts + selection.max_tokens // 2))
-
-    def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "is_same_paragraph", num_classes=2)
-
-    def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 2": log(2)}

@@ -1,7 +1,6 @@
 """Same sentence prediction."""
 
 from dataclasses import dataclass, replace
-from math import log
 from typing import ClassVar
 
 import numpy as np
@@ -9,17 +8,15 @@ import numpy as np
 from corpora import Corpus
 from corpora.passages import Passages
 
-from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws, to_integers
-from .heads import Head, SequenceHead
-from .pairs import Texts, between, draw_others, draw_two_paragraphs, has_two_documents, pair_up
+from .pairs import PairObjective, Texts, between, draw_others, draw_two_paragraphs, has_two_documents, pair_up
 from .sequences import Arrangement, Selection
 
 _LONGEST_WORD = 16  # tokens that are searched for the edge of a word
 
 
 @dataclass(frozen=True, kw_only=True)
-class SameSentence(Objective):
+class SameSentence(PairObjective):
     """Tell whether two spans are of one sentence (a finer grain of Di Liello et al., 2022, https://arxiv.org/abs/2205.10455).
 
     `is_same_sentence` is 1 for exactly half of the pairs; the spans of the others are of two sentences of a paragraph,
@@ -29,7 +26,6 @@ class SameSentence(Objective):
     """
 
     name: ClassVar[str] = "same_sentence"
-    num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_same_sentence": ("other_sentence", "same_sentence")}
 
     hard: bool = True
@@ -56,12 +52,6 @@ class SameSentence(Objective):
         first = Texts(starts=left.starts, ends=_to_word_edge(corpus, left.starts + head, left.starts, -1))
         second = Texts(starts=_to_word_edge(corpus, tail - (shorter - head), tail, 1), ends=tail)
         return Arrangement(pieces=pair_up(first, second), targets={"is_same_sentence": is_same.astype(np.int64)})
-
-    def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "is_same_sentence", num_classes=2)
-
-    def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 2": log(2)}
 
 
 def _to_word_edge(corpus: Corpus, positions: np.ndarray, limits: np.ndarray, step: int) -> np.ndarray:

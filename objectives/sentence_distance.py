@@ -1,7 +1,6 @@
 """Sentence distance prediction."""
 
 from dataclasses import dataclass
-from math import log
 from typing import ClassVar
 
 import numpy as np
@@ -9,14 +8,12 @@ import numpy as np
 from corpora.passages import Passages
 
 from . import pairs
-from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
-from .heads import Head, SequenceHead
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceDistance(Objective):
+class SentenceDistance(pairs.PairObjective):
     """Tell how far the second text is from the first (Sun et al., 2020, structure-aware tasks, https://arxiv.org/abs/1907.12412).
 
     `distance` is 0 where it follows at once, 1 where it is from elsewhere in the document, with a sentence or more
@@ -26,7 +23,6 @@ class SentenceDistance(Objective):
     """
 
     name: ClassVar[str] = "sentence_distance"
-    num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"distance": ("adjacent", "same_document", "other_document")}
 
     @property
@@ -51,9 +47,3 @@ class SentenceDistance(Objective):
         first = pairs.between(corpus, pool.fair_firsts[selection.indices], cuts[0])
         second = pairs.take_sentences(corpus, cuts[distance, rows], counts, room)
         return Arrangement(pieces=pairs.pair_up(first, second), targets={"distance": distance})
-
-    def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "distance", num_classes=3)
-
-    def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 3": log(3)}

@@ -6,17 +6,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from corpora.passages import Passages
-
-from .base import HeadSetting, Objective, TextStatistics
+from .base import HeadSetting, TextStatistics
 from .draws import Draws, to_integers
 from .heads import Head, SequenceHead
+from .ordering import OrderObjective
 from .pairs import draw_in_turn
 from .sequences import Arrangement, Pieces, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentencePosition(Objective):
+class SentencePosition(OrderObjective):
     """Tell where the sentence that now stands first stood (Chen et al., 2019, section 3.1, https://arxiv.org/abs/1909.00142).
 
     DiscoEval's sentence position task as pretraining: one of five consecutive sentences of a passage is moved to the
@@ -37,11 +36,8 @@ class SentencePosition(Objective):
         object.__setattr__(self, "labels", labels)
 
     @property
-    def needs(self) -> str:
-        return f"passages of {self.num_sentences} sentences or more, beside a first that does not open a document"
-
-    def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_fair >= self.num_sentences
+    def least(self) -> int:
+        return self.num_sentences
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, count = selection.passages, self.num_sentences

@@ -8,10 +8,11 @@ import numpy as np
 
 from corpora.passages import Passages
 
-from .base import HeadSetting, Objective, TextStatistics
+from .base import HeadSetting, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
 from .ordering import (
+    WholePassageObjective,
     fair_sentences_of,
     move_some,
     permute_within,
@@ -26,7 +27,7 @@ HARDNESS = ("any", "adjacent_swap", "moved")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceShuffleDetection(Objective):
+class SentenceShuffleDetection(WholePassageObjective):
     """Tell whether the sentences of a passage stand in their order.
 
     The binary form of Lee et al., 2020, https://arxiv.org/abs/2010.16249, and of DiscoEval's sentence ordering, Chen et
@@ -37,23 +38,23 @@ class SentenceShuffleDetection(Objective):
     Where equal sentences make the shuffled text read as the original, it is labelled so.
 
     Harder than `hardness=any`: `adjacent_swap`, two neighbours change places; `moved`, `num_moved` sentences from
-    anywhere change places in a ring. `keep_ends` leaves the first and the last sentence where they are. A passage's
-    first sentence is longer than the others, for it was too long for the passage before, and where it stands tells a
-    little of the order; `fair_lengths` leaves it out unless it opens the document.
+    anywhere change places in a ring. `keep_ends` leaves the first and the last sentence where they are.
+
+    A passage's first sentence is longer than the others, for it was too long for the passage before: its length alone
+    tells an order from a shuffled one better than chance, to an encoder that has read nothing. So it is left out unless
+    it opens the document; `fair_lengths=false` shuffles it with the others.
     """
 
     name: ClassVar[str] = "sentence_shuffle"
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_shuffled": ("in_order", "shuffled")}
 
-    min_sentences: int = 3
     hardness: str = "any"
     num_moved: int = 2
     keep_ends: bool = False
-    fair_lengths: bool = False
+    fair_lengths: bool = True
 
     def __post_init__(self) -> None:
-        if self.min_sentences < 2:
-            raise ValueError(f"min_sentences is {self.min_sentences}; at least 2 are needed for an order to change")
+        super().__post_init__()
         if self.hardness not in HARDNESS:
             raise ValueError(f"hardness is '{self.hardness}'; known: {', '.join(HARDNESS)}")
         if self.num_moved < 2:
@@ -61,17 +62,15 @@ class SentenceShuffleDetection(Objective):
 
     @property
     def least(self) -> int:
-        """How many sentences a passage must have."""
         movable = self.num_moved if self.hardness == "moved" else 2
-        return max(self.min_sentences, movable + 2 * self.keep_ends)
+        return max(super().least, movable + 2 * self.keep_ends)
 
     @property
     def needs(self) -> str:
-        beside = ", beside a first that does not open a document" if self.fair_lengths else ""
-        return f"passages of {self.least} sentences or more{beside}"
+        return super().needs if self.fair_lengths else f"passages of {self.least} sentences or more"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        return (passages.num_fair if self.fair_lengths else passages.num_sentences) >= self.least
+        return super().can_carry(passages) if self.fair_lengths else passages.num_sentences >= self.least
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         sentences = fair_sentences_of(selection) if self.fair_lengths else sentences_of(selection)

@@ -1,22 +1,17 @@
 """StructBERT's sentence structural objective."""
 
 from dataclasses import dataclass
-from math import log
 from typing import ClassVar
 
 import numpy as np
 
-from corpora.passages import Passages
-
 from . import pairs
-from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
-from .heads import Head, SequenceHead
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceStructure(Objective):
+class SentenceStructure(pairs.PairObjective):
     """Tell whether the second text follows, precedes or is random (Wang et al., 2020, section 2.3, https://arxiv.org/abs/1908.04577).
 
     `relation` is of the second text to the first: 0 it follows in the document, 1 it precedes, 2 it is from another
@@ -25,15 +20,7 @@ class SentenceStructure(Objective):
     """
 
     name: ClassVar[str] = "sentence_structure"
-    num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"relation": ("next", "previous", "random")}
-
-    @property
-    def needs(self) -> str:
-        return "passages of three sentences or more, or of two that open a document, from at least two documents"
-
-    def can_carry(self, passages: Passages) -> np.ndarray:
-        return pairs.has_two_documents(passages, passages.num_fair >= 2)
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, corpus = selection.passages, selection.corpus
@@ -49,9 +36,3 @@ class SentenceStructure(Objective):
         elsewhere = pairs.fill_elsewhere(selection, others, cuts, room)
         pieces = pairs.pair_up(first, pairs.choose(relation == 2, elsewhere, second))
         return Arrangement(pieces=pieces, targets={"relation": relation})
-
-    def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "relation", num_classes=3)
-
-    def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 3": log(3)}

@@ -7,19 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from corpora.passages import Passages
-
-from .base import HeadSetting, Objective, TextStatistics
+from .base import HeadSetting, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
 from .heads_detection import TokenClassHead
-from .ordering import cut_into, fair_sentences_of, places_within, reorder
+from .ordering import OrderObjective, cut_into, fair_sentences_of, places_within, reorder
 from .pairs import draw_in_turn
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceUnshuffling(Objective):
+class SentenceUnshuffling(OrderObjective):
     """Name the order that blocks of sentences were put in (Sun et al., 2020, sentence reordering, https://arxiv.org/abs/1907.12412).
 
     A passage is cut between sentences into exactly `num_blocks` blocks, which are permuted; every order, their own too,
@@ -50,11 +48,8 @@ class SentenceUnshuffling(Objective):
         return list(permutations(range(self.num_blocks)))
 
     @property
-    def needs(self) -> str:
-        return f"passages of {self.num_blocks} sentences or more, beside a first that does not open a document"
-
-    def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_fair >= self.num_blocks
+    def least(self) -> int:
+        return self.num_blocks
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         blocks = cut_into(fair_sentences_of(selection), self.num_blocks, draws)

@@ -5,6 +5,7 @@ targets, D hidden, V vocabulary, C classes.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Proposal:
     """N tokens of the main text for which a generator is asked to propose replacements.
 
     `uniforms` are all the chance that it may use: one for each token, or K for K proposals, of which the first fills
-    in. A learning generator is trained to name the original ids of all of them.
+    in. A learning generator is trained to name the original ids of all of them, or of those that it `learns`.
     """
 
     positions: np.ndarray  # (N,) int64, ascending
@@ -94,6 +95,7 @@ class Proposal:
     uniforms: np.ndarray  # (N,) or (N, K) float32 in [0, 1)
     fills: np.ndarray | None = None  # (N,) bool: whether the proposal is put into the text; None: all are
     excludes_original: bool = False  # the token that was there can't be drawn
+    learns: np.ndarray | None = None  # (N,) bool: whether a generator is trained to name it; None: all are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +119,11 @@ class Sequences:
     def lengths(self) -> np.ndarray:  # (B,)
         return np.diff(self.offsets)
 
-    @property
+    @cached_property
     def rows(self) -> np.ndarray:  # (T,)
         return np.repeat(np.arange(self.num_examples), self.lengths)
 
-    @property
+    @cached_property
     def places(self) -> np.ndarray:  # (T,) within the example
         return np.arange(len(self.token_ids)) - np.repeat(self.offsets[:-1], self.lengths)
 

@@ -6,17 +6,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from corpora.passages import Passages
-
-from .base import HeadSetting, Objective, TextStatistics
+from .base import HeadSetting, TextStatistics
 from .draws import Draws, happens, mix
 from .heads import DetectionHead, Head
-from .ordering import fair_sentences_of, merge, permute_within, places_within, reorder, text_keys
+from .ordering import (
+    WholePassageObjective,
+    fair_sentences_of,
+    merge,
+    permute_within,
+    places_within,
+    reorder,
+    text_keys,
+)
 from .sequences import Arrangement, Selection, expand_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShuffleBoundaryDetection(Objective):
+class ShuffleBoundaryDetection(WholePassageObjective):
     """Tell between which sentences a shuffled passage was taken apart.
 
     The question of Lee et al., 2020, https://arxiv.org/abs/2010.16249, asked of every two neighbours: no published code
@@ -32,18 +38,6 @@ class ShuffleBoundaryDetection(Objective):
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_break": ("adjacent", "break")}
 
     cut_rate: float = 0.5
-    min_sentences: int = 3
-
-    def __post_init__(self) -> None:
-        if self.min_sentences < 2:
-            raise ValueError(f"min_sentences is {self.min_sentences}; at least 2 are needed for a boundary")
-
-    @property
-    def needs(self) -> str:
-        return f"passages of {self.min_sentences} sentences or more, beside a first that does not open a document"
-
-    def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_fair >= self.min_sentences
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         sentences = fair_sentences_of(selection)

@@ -1,22 +1,17 @@
 """Sentence order prediction."""
 
 from dataclasses import dataclass
-from math import log
 from typing import ClassVar
 
 import numpy as np
 
-from corpora.passages import Passages
-
-from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws
-from .heads import Head, SequenceHead
-from .pairs import between, choose, draw_cuts, pair_up
+from .pairs import PairObjective, between, choose, draw_cuts, pair_up
 from .sequences import Arrangement, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceOrderPrediction(Objective):
+class SentenceOrderPrediction(PairObjective):
     """Tell whether two consecutive texts have changed places (Lan et al., 2020, section 3.1, https://arxiv.org/abs/1909.11942).
 
     `is_swapped` is 1 where the second text was read first. A passage is cut after a random sentence; exactly half of
@@ -26,15 +21,8 @@ class SentenceOrderPrediction(Objective):
     """
 
     name: ClassVar[str] = "sop"
-    num_segments: ClassVar[int] = 2
+    looks_elsewhere: ClassVar[bool] = False
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_swapped": ("in_order", "swapped")}
-
-    @property
-    def needs(self) -> str:
-        return "passages of three sentences or more, or of two that open a document"
-
-    def can_carry(self, passages: Passages) -> np.ndarray:
-        return passages.num_fair >= 2
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, corpus = selection.passages, selection.corpus
@@ -44,9 +32,3 @@ class SentenceOrderPrediction(Objective):
         is_swapped = draws.halves("swapped")
         pieces = pair_up(choose(is_swapped, later, earlier), choose(is_swapped, earlier, later))
         return Arrangement(pieces=pieces, targets={"is_swapped": is_swapped.astype(np.int64)})
-
-    def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "is_swapped", num_classes=2)
-
-    def chance(self, statistics: TextStatistics) -> dict[str, float]:
-        return {"ln 2": log(2)}

@@ -10,8 +10,8 @@ from .base import Corruption, HeadSetting, Objective, TextStatistics
 from .draws import Draws
 from .heads import DetectionHead, Head
 from .heads_detection import entropy_of
-from .masking import choose_tokens, count_exactly
-from .sequences import Context, Sequences, Target
+from .masking import ask_changes, choose_tokens, count_exactly
+from .sequences import Context, Sequences
 
 VARIANTS = ("permute", "copy")
 
@@ -38,10 +38,7 @@ class TokenShuffleDetection(Objective):
     def corrupt(self, sequences: Sequences, draws: Draws, context: Context) -> Corruption:
         positions = choose_tokens(sequences, count_exactly(sequences, self.shuffle_rate), draws)
         changed = sequences.with_tokens(positions, shuffle_tokens(sequences, positions, draws, self.variant))
-        asked = np.flatnonzero(sequences.is_free | sequences.is_special)
-        is_shuffled = changed.token_ids[asked] != sequences.token_ids[asked]
-        target = Target(positions=asked, values=is_shuffled.astype(np.int64))
-        return Corruption(sequences=changed, targets={"is_shuffled": target})
+        return Corruption(sequences=changed, targets={"is_shuffled": ask_changes(sequences, changed)})
 
     def build_head(self, setting: HeadSetting) -> Head:
         return DetectionHead(setting.config, "is_shuffled")

@@ -29,7 +29,7 @@ class Units:
 def cut_words(sequences: Sequences) -> Units:
     """Return the words, each a unit."""
     positions = np.flatnonzero(sequences.is_free)
-    words = np.cumsum(_opens_stretch(sequences, positions) | sequences.is_word_start[positions]) - 1
+    words = np.cumsum(opens_stretch(sequences, positions) | sequences.is_word_start[positions]) - 1
     return Units(positions=positions, words=words, units=words)
 
 
@@ -51,7 +51,7 @@ def cut_runs(sequences: Sequences, length_rates: np.ndarray, draws: Draws) -> Un
 def join_words(sequences: Sequences, words: Units, lengths: np.ndarray) -> Units:
     """Return units made by reading each stretch from its start: at word w, a unit of `lengths[w]` words (W,) begins."""
     first = np.searchsorted(words.words, np.arange(len(lengths)))
-    opens = _opens_stretch(sequences, words.positions)[first]
+    opens = opens_stretch(sequences, words.positions)[first]
     begins = opens.copy()
     here = np.flatnonzero(opens)  # one word of each stretch at a time
     ends = np.append(here[1:], len(lengths))
@@ -63,7 +63,7 @@ def join_words(sequences: Sequences, words: Units, lengths: np.ndarray) -> Units
     return Units(positions=words.positions, words=words.words, units=(np.cumsum(begins) - 1)[words.words])
 
 
-def _opens_stretch(sequences: Sequences, positions: np.ndarray) -> np.ndarray:
+def opens_stretch(sequences: Sequences, positions: np.ndarray) -> np.ndarray:
     """Say of each free token (N,) whether the token before it is not free, or of another piece or example."""
     before = np.maximum(positions - 1, 0)  # position 0 is special
     return ~sequences.is_free[before] | (sequences.pieces[before] != sequences.pieces[positions])

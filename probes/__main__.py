@@ -9,9 +9,10 @@
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+
+from corpora.console import run_command
 
 COMMANDS = {  # first word -> the module whose main(argv) does it
     "minimal-pairs": "probes.pairs_command",
@@ -22,23 +23,13 @@ COMMANDS = {  # first word -> the module whose main(argv) does it
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status; what a user can mend is one line each, without a traceback."""
-    from corpora.errors import UserError
+    return run_command(_run, argv)
 
+
+def _run(argv: Sequence[str]) -> int:
     named = COMMANDS.get(argv[0]) if argv else None
     module = importlib.import_module(named or "probes.command")  # that one alone: --help must not wait for torch
-    try:
-        status = module.main(argv[1:] if named else argv)
-        sys.stdout.flush()
-        return int(status)
-    except UserError as error:
-        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return int(module.main(argv[1:] if named else argv))
 
 
 if __name__ == "__main__":

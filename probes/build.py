@@ -117,10 +117,11 @@ def build_suite(
     return built
 
 
-def build_treebank(names: Sequence[str], files: Sequence[str], *, progress: Progress) -> Built:
-    """Build the probes of a treebank, whose files are told apart by "train", "dev" and "test" in their names.
+def build_treebank(names: Sequence[str], files: Sequence[str], *, progress: Progress, size: int = MOST_WORDS) -> Built:
+    """Build the probes of a treebank, of at most `size` items each.
 
-    Files without such names are split by document. Raises UserError where a file has two of them, or some have none.
+    Its files are told apart by "train", "dev" and "test" in their names; files without such names are split by
+    document. Raises UserError where a file has two of them, or some have none.
     """
     parts = {part: [file for file in files if part in Path(file).name] for part in ("train", "dev", "test")}
     named = sum(len(each) for each in parts.values())
@@ -136,7 +137,7 @@ def build_treebank(names: Sequence[str], files: Sequence[str], *, progress: Prog
     progress.advance("trees")
     for name in names:
         try:
-            built.probes.append(TREEBANK_PROBES[name](trees, 0, MOST_WORDS))
+            built.probes.append(TREEBANK_PROBES[name](trees, 0, size))
         except UserError as error:
             built.skipped[name] = str(error).removeprefix(f"probe {name}: ")
         progress.advance(f"items of {name}")

@@ -1,13 +1,12 @@
 """`python -m probes FOLDER...`: its options; the suite; the table, results.json and the page."""
 
 import argparse
-import difflib
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from corpora.console import Parser
 from corpora.errors import UserError
 
 from .members import list_members
@@ -41,20 +40,13 @@ Exit status: 0 done; 1 done, but an encoder could not be probed and is named;
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows every option")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the probing suite."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m probes",
         usage="python -m probes FOLDER [FOLDER ...] [--OPTION VALUE ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=80),
-        allow_abbrev=False,
         add_help=False,
     )
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="encoders: folders, or names on the hub")
@@ -85,15 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line. Raises UserError on what can't be understood, or can't be meant."""
-    parser = build_parser()
-    known = [name for action in parser._actions for name in action.option_strings]
-    for word in argv:
-        name = word.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "--help shows every option"
-            raise UserError(f"option {name} is unknown; {hint}")
-    options = parser.parse_args(list(argv))
+    options = build_parser().read(argv)
     if not options.folders and not options.group:
         raise UserError("no encoder was named; give folders, as in `python -m probes runs/mlm runs/rtd`")
     options.suite = options.suite or ("all" if options.treebank else "raw")

@@ -6,10 +6,7 @@ FrozenEncoder: name, network, tokenizer, device, max_length, weights_hash, token
     read(input_ids, attention_mask) -> num_layers tensors (B, L, D), the embeddings' output first
 """
 
-import contextlib
 import hashlib
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
+from corpora.console import quiet_loading
 from corpora.errors import UserError
+from corpora.positions import max_positions
 
 MAX_LENGTH = 512  # where an encoder's positions are not limited, or are more than a text of a probe needs
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +79,7 @@ def load_encoder(name_or_folder: str | Path, *, device: str | torch.device | Non
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise UserError(f"folder '{name}' has no config.json; give a `transformers` folder, such as a finished run's")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with _quiet():
+    with quiet_loading():
         network = _load_network(name, place)
         tokenizer = _load_tokenizer(name)
     _check_tokenizer(name, tokenizer, network.config)
@@ -91,7 +88,7 @@ def load_encoder(name_or_folder: str | Path, *, device: str | torch.device | Non
         network=_freeze(network, place),
         tokenizer=tokenizer,
         device=place,
-        max_length=_max_length(network.config),
+        max_length=min(max_positions(network.config) or MAX_LENGTH, MAX_LENGTH),
         weights_hash=_hash_weights(network),
         tokenizer_hash=_hash_tokenizer(tokenizer),
     )
@@ -160,14 +157,6 @@ def _check_tokenizer(name: str, tokenizer: Any, config: PreTrainedConfig) -> Non
         )
 
 
-def _max_length(config: PreTrainedConfig) -> int:
-    """Return how many tokens a row may have; RoBERTa's positions start after its padding id."""
-    positions = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
-    if config.model_type in OFFSET_POSITIONS:
-        positions -= config.pad_token_id + 1
-    return min(positions, MAX_LENGTH)
-
-
 def _freeze(network: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     network.requires_grad_(False).eval()
     return network.to(device)  # type: ignore[arg-type]  # its wrapper hides the method's own type
@@ -197,18 +186,3 @@ def _looks_like_path(name: str) -> bool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep `transformers` from reporting heads that were left out, which is what was asked for."""
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -1,17 +1,16 @@
 """`python -m probes explain FOLDER "TEXT"`: what a trained head says of each token, or of the text."""
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from corpora.console import Parser
 from corpora.errors import StorageError, UserError
 
 from .explain_heads import KINDS, find_folders
@@ -39,29 +38,13 @@ that can't be written.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the other commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the examples, and fits 80 columns wherever it is read."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=80)
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m probes explain",
         usage='python -m probes explain FOLDER "TEXT" [--OPTION VALUE ...]',
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=_Help,
-        allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="FOLDER", help="a run, a folder with a head, or a name on the hub")
     parser.add_argument("text", metavar="TEXT", help="what is asked about")
@@ -100,40 +83,33 @@ def render(explanation: Explanation, console: Console) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit status."""
-    try:
-        options = build_parser().parse_args(list(argv))
-        if options.top < 1:
-            raise UserError(f"--top is {options.top}; it must be at least 1")
-        labels = [label for label in re.split(r"[\s,]+", options.labels) if label]
-        folders = [options.folder] if options.head else find_folders(options.folder)
-        console = Console(width=min(Console().width, 80), highlight=False)
-        explanations = []
-        skipped = []
-        for folder in folders:
-            try:
-                explanation = explain_head(
-                    folder, options.text, second=options.second, labels=labels, kind=options.head, top=options.top
-                )
-            except UserError as error:
-                if len(folders) == 1:
-                    raise
-                skipped.append(f"{Path(folder).name} was not asked: {error}")
-                continue
-            explanations.append(explanation)
-            render(explanation, console)
-        for line in skipped:
-            print(f"error: {line}", file=sys.stderr)
-        if options.html:
-            _write(options.html, write_page(explanations, options.text, options.second))
-            console.print(Text(f"page: {options.html}"))
-        return 2 if skipped else 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    """Run the command and return its exit status. Raises UserError."""
+    options = build_parser().read(argv)
+    if options.top < 1:
+        raise UserError(f"--top is {options.top}; it must be at least 1")
+    labels = [label for label in re.split(r"[\s,]+", options.labels) if label]
+    folders = [options.folder] if options.head else find_folders(options.folder)
+    console = Console(width=min(Console().width, 80), highlight=False)
+    explanations = []
+    skipped = []
+    for folder in folders:
+        try:
+            explanation = explain_head(
+                folder, options.text, second=options.second, labels=labels, kind=options.head, top=options.top
+            )
+        except UserError as error:
+            if len(folders) == 1:
+                raise
+            skipped.append(f"{Path(folder).name} was not asked: {error}")
+            continue
+        explanations.append(explanation)
+        render(explanation, console)
+    for line in skipped:
+        print(f"error: {line}", file=sys.stderr)
+    if options.html:
+        _write(options.html, write_page(explanations, options.text, options.second))
+        console.print(Text(f"page: {options.html}"))
+    return 2 if skipped else 0
 
 
 def _write(path: str, page: str) -> None:

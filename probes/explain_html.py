@@ -22,6 +22,7 @@ h1 { font-size: 1.4rem; margin: 0 0 1rem; } h2 { font-size: 1.1rem; margin: 2.5r
 .box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font: 14px/1.4 ui-monospace, monospace; }
 th, td { padding: .3rem .7rem; text-align: left; white-space: pre; border-bottom: 1px solid var(--line); }
+@media (max-width: 30rem) { th, td { padding: .3rem .4rem; font-size: 13px; } }
 tr:last-child td { border-bottom: 0; } th { color: var(--faint); font-weight: 600; }
 td.quiet { color: var(--faint); }
 """
@@ -51,7 +52,8 @@ def _section(explanation: Explanation) -> str:
     text = f'<p class="text">{" ".join(map(_span, explanation.lines))}</p>' if is_text else ""
     head = "".join(f"<th>{escape(show(column))}</th>" for column in explanation.columns)
     body = "\n".join(_row(line) for line in explanation.lines)
-    summary = "".join(f'<p class="summary">{escape(show(line))}</p>' for line in explanation.summary)
+    shade = [f"Shaded: {explanation.shade}."] if explanation.shade else []
+    summary = "".join(f'<p class="summary">{escape(show(line))}</p>' for line in (*shade, *explanation.summary))
     return (
         f"<section>\n<h2>{escape(show(explanation.title))}</h2>\n{''.join(warnings)}\n{classes}\n{text}\n"
         f'<div class="box"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n'

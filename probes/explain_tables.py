@@ -7,8 +7,8 @@ Dimensions: B rows, L tokens, C classes, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from corpora.errors import UserError
 
 from .explain_heads import Head, open_head
-from .finetune.loading import max_positions, reads_segments
+from .finetune.loading import find_max_length, reads_segments
 from .finetune.token_task import word_prefix
 
 _COPIES = 16  # of the text at a time, each with another token hidden
@@ -44,6 +44,7 @@ class Explanation:
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     summary: tuple[str, ...]
+    shade: str = ""  # what `strength` is
     mean_loss: float | None = None  # nats, over what was asked; the model's own
 
 
@@ -94,7 +95,7 @@ def explain(head: Head, text: str, *, second: str = "", labels: Sequence[str] = 
 def _read(head: Head, text: str, second: str, words: Sequence[str] = ()) -> _Reading:
     """Encode a text, or words that are given apart."""
     tokenizer = head.tokenizer
-    limit = max_positions(head.model.config, tokenizer)
+    limit = find_max_length(head.model.config, tokenizer)
     space = word_prefix(tokenizer) if words else ""
     texts: list[Any] = [[space + word for word in words] if words else text]
     if second:
@@ -137,37 +138,24 @@ def _explain_tokens(head: Head, text: str, second: str, labels: Sequence[str]) -
     if labels and len(labels) != len(words):
         raise UserError(f"{len(labels)} labels for {len(words)} words: --labels wants one for each word between spaces")
     reading = _read(head, text, second, words)
-    logits = head.model(**reading.inputs).logits[0].float()
-    if logits.dim() == 1:  # one logit of "yes": ELECTRA's
-        log_probabilities = torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
-    else:
-        log_probabilities = logits.log_softmax(-1)  # (L, C)
+    log_probabilities = _read_classes(head, reading)  # (L, C)
     numbers = _number_labels(labels, head.names)
+    asked = [head.asks_all or is_start for is_start in reading.starts]
+    targets = [
+        _target_of(owner, numbers, head) if ask else None for owner, ask in zip(reading.owners, asked, strict=True)
+    ]
     lines, losses = [], []
-    for place, (surface, owner) in enumerate(zip(reading.surfaces, reading.owners, strict=True)):
-        is_start = reading.starts[place]
-        role = "special token" if owner is None else "" if is_start else "continues"
-        asked = head.asks_all or is_start
-        shown = f"{surface}" if owner is None or is_start else f"##{surface}"
-        best = int(log_probabilities[place].argmax())
-        probability = float(log_probabilities[place, best].exp())
-        strength = float(log_probabilities[place, -1].exp()) if head.asks_all else probability
-        answer = head.names[best] if asked else "-"
-        cells = [shown, role, answer, f"{probability:.3f}" if asked else "-"]
-        if head.asks_all:
-            cells.append(_bar(strength))
-        if numbers:
-            cells += ["-", "-"]
-            target = _target_of(owner, numbers, head) if asked else None
-            if target is not None:
-                loss = -float(log_probabilities[place, target].double())
-                losses.append(loss)
-                cells[-2:] = [head.names[target], f"{loss:.4f}"]
-        lines.append(Line(cells=tuple(cells), strength=strength if asked else None))
+    for place, target in enumerate(targets):
+        line = _describe_token(head, reading, place, log_probabilities[place] if asked[place] else None)
+        if numbers and target is not None:
+            losses.append(-float(log_probabilities[place, target].double()))
+            line = replace(line, cells=(*line.cells, head.names[target], f"{losses[-1]:.4f}"))
+        elif numbers:
+            line = replace(line, cells=(*line.cells, "-", "-"))
+        lines.append(line)
     columns = ["Token", "", "Label", "Prob."] + ([f"p({head.names[-1]})"] if head.asks_all else [])
     mean = sum(losses) / len(losses) if losses else None
-    asked_what = "every token" if head.asks_all else "each word's first piece"
-    summary = [f"Asked: {asked_what}."]
+    summary = [f"Asked: {'every token' if head.asks_all else 'each word, at its first piece'}."]
     if head.asks_all:
         found = [line.cells[0] for line in lines if line.strength is not None and line.strength > 0.5]
         summary.append(f"Above .5 for {head.names[-1]}: {', '.join(found) if found else 'no token'}.")
@@ -180,8 +168,31 @@ def _explain_tokens(head: Head, text: str, second: str, labels: Sequence[str]) -
         columns=tuple(columns + (["True", "Loss"] if numbers else [])),
         lines=tuple(lines),
         summary=tuple(summary),
+        shade=f"p({head.names[-1]})" if head.asks_all else "the label's probability",
         mean_loss=mean,
     )
+
+
+def _read_classes(head: Head, reading: _Reading) -> Tensor:
+    """Return the log-probability of each class at each token, (L, C)."""
+    logits = head.model(**reading.inputs).logits[0].float()
+    if logits.dim() == 1:  # one logit of "yes": ELECTRA's
+        return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
+    return logits.log_softmax(-1)
+
+
+def _describe_token(head: Head, reading: _Reading, place: int, log_probabilities: Tensor | None) -> Line:
+    """Return a token with its likeliest class of the (C,); with None it was not asked."""
+    shown, role = _shown(reading, place), _role(reading, place)
+    if log_probabilities is None:
+        return Line(cells=(shown, role, "-", "-"))
+    best = int(log_probabilities.argmax())
+    probability = float(log_probabilities[best].exp())
+    cells = (shown, role, head.names[best], f"{probability:.3f}")
+    if not head.asks_all:
+        return Line(cells=cells, strength=probability)
+    last = float(log_probabilities[-1].exp())
+    return Line(cells=(*cells, _bar(last)), strength=last)
 
 
 def _target_of(owner: int | None, numbers: Sequence[int], head: Head) -> int | None:
@@ -216,31 +227,22 @@ def _explain_hidden(head: Head, text: str, second: str, top: int) -> Explanation
     # A piece says less than its word: the others of the word are seen, which makes long words look easy.
     lines: dict[int, Line] = {}
     losses: dict[int, float] = {}
-    for start in range(0, len(places), _COPIES):
-        chosen = places[start : start + _COPIES]
-        inputs = {key: value.repeat(len(chosen), 1) for key, value in reading.inputs.items()}
-        rows = torch.arange(len(chosen))
-        inputs["input_ids"][rows, chosen] = mask_id
-        log_probabilities = head.model(**inputs).logits[rows, chosen].float().log_softmax(-1)  # (B, V)
-        for place, row in zip(chosen, log_probabilities, strict=True):
-            values, best = row.topk(min(top, len(row)))
-            guesses = "  ".join(
-                f"{_piece(tokenizer, number)} {value:.2f}"
-                for number, value in zip(best.tolist(), values.exp().tolist(), strict=True)
-            )
-            if given:
-                lines[place] = Line(cells=(tokenizer.mask_token, "hidden", "-", "-", guesses))
-                continue
-            loss = -float(row[ids[place]].double())
-            losses[place] = loss
-            lines[place] = Line(
-                cells=(_shown(reading, place), "", f"{math.exp(-loss):.3f}", f"{loss:.3f}", guesses),
-                strength=1 - math.exp(-loss),
-            )
-    for place, owner in enumerate(reading.owners):
-        if place not in lines:
-            role = "special token" if owner is None else "shown"
-            lines[place] = Line(cells=(_shown(reading, place), role, "-", "-", ""))
+    for place, row in zip(places, _guess_hidden(head, reading, places), strict=True):
+        values, best = row.topk(min(top, len(row)))
+        guesses = "  ".join(
+            f"{_piece(tokenizer, number)} {value:.2f}"
+            for number, value in zip(best.tolist(), values.exp().tolist(), strict=True)
+        )
+        if given:
+            lines[place] = Line(cells=(tokenizer.mask_token, "hidden", "-", "-", guesses))
+            continue
+        loss = -float(row[ids[place]].double())
+        losses[place] = loss
+        cells = (_shown(reading, place), _role(reading, place), f"{math.exp(-loss):.3f}", f"{loss:.3f}", guesses)
+        lines[place] = Line(cells=cells, strength=1 - math.exp(-loss))
+    for place in set(range(len(ids))) - set(lines):
+        role = _role(reading, place)
+        lines[place] = Line(cells=(_shown(reading, place), role if role == "special token" else "shown", "-", "-", ""))
     mean = sum(losses.values()) / len(losses) if losses else None
     summary = ["Each token was hidden in turn, with all others shown." if losses else "Asked: the hidden tokens."]
     if mean is not None:
@@ -253,8 +255,19 @@ def _explain_hidden(head: Head, text: str, second: str, top: int) -> Explanation
         columns=("Token", "", "Prob.", "Loss", f"Likeliest {top}"),
         lines=tuple(lines[place] for place in sorted(lines)),
         summary=tuple(summary),
+        shade="how surprised the head is: 1 - the token's probability",
         mean_loss=mean,
     )
+
+
+def _guess_hidden(head: Head, reading: _Reading, places: Sequence[int]) -> Iterator[Tensor]:
+    """Yield for each place the log-probabilities (V,) of the token there, with that token alone hidden."""
+    for start in range(0, len(places), _COPIES):
+        chosen = places[start : start + _COPIES]
+        inputs = {key: value.repeat(len(chosen), 1) for key, value in reading.inputs.items()}
+        rows = torch.arange(len(chosen))
+        inputs["input_ids"][rows, chosen] = head.tokenizer.mask_token_id
+        yield from head.model(**inputs).logits[rows, chosen].float().log_softmax(-1)  # (B, V)
 
 
 def _explain_texts(head: Head, text: str, second: str, labels: Sequence[str]) -> Explanation:
@@ -289,6 +302,7 @@ def _explain_texts(head: Head, text: str, second: str, labels: Sequence[str]) ->
         columns=("Class", "Label", "Prob.", ""),
         lines=tuple(lines),
         summary=tuple(summary),
+        shade="the class's probability",
         mean_loss=mean,
     )
 
@@ -296,6 +310,12 @@ def _explain_texts(head: Head, text: str, second: str, labels: Sequence[str]) ->
 def _shown(reading: _Reading, place: int) -> str:
     continues = reading.owners[place] is not None and not reading.starts[place]
     return ("##" if continues else "") + reading.surfaces[place]
+
+
+def _role(reading: _Reading, place: int) -> str:
+    if reading.owners[place] is None:
+        return "special token"
+    return "" if reading.starts[place] else "continues"
 
 
 def _piece(tokenizer: PreTrainedTokenizerBase, number: int) -> str:

@@ -49,15 +49,23 @@ def summarise(chosen: Chosen, encoders: Sequence[EncoderRecord], probes: Sequenc
 
 
 def compare_groups(
-    chosen: Chosen, encoders: Sequence[EncoderRecord], probes: Sequence[ProbeRecord]
+    chosen: Chosen,
+    encoders: Sequence[EncoderRecord],
+    probes: Sequence[ProbeRecord],
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[Comparison]:
-    """Return the difference of every group of trained encoders to the first of them, on every probe.
+    """Return the differences of pairs of groups on every probe: of each group of trained encoders to the first of them.
+
+    Or of other `pairs` (a, b), where both have been asked.
 
     Five seeds or more on each side: Welch's test on seeds, corrected for all of the comparisons (Holm, 1979). Two or
     more: an interval over seeds and documents (Sellam et al., 2022), and no test, since a bootstrap of so few seeds
     rejects too often. One: an interval over documents, of these two checkpoints.
     """
-    groups = list(dict.fromkeys(encoder.group for encoder in encoders if encoder.is_trained))
+    if pairs is None:
+        trained = list(dict.fromkeys(encoder.group for encoder in encoders if encoder.is_trained))
+        pairs = [(group, trained[0]) for group in trained[1:]]
+    groups = {group for pair in pairs for group in pair}
     comparisons = []
     for probe in probes:
         draws = {
@@ -68,12 +76,14 @@ def compare_groups(
             ]
             for group in groups
         }
-        for group in groups[1:]:
-            comparisons.append(_compare(probe.name, group, groups[0], draws[group], draws[groups[0]]))
+        for a, b in pairs:
+            if draws[a] and draws[b]:
+                comparisons.append(_compare(probe.name, a, b, draws[a], draws[b]))
     return _correct(comparisons)
 
 
 def _compare(probe: str, a: str, b: str, first: Sequence[Resampled], second: Sequence[Resampled]) -> Comparison:
+    """Return the difference of two groups' encoders on a probe, by the method that so many seeds allow."""
     fewest = min(len(first), len(second))
     claim: Claim = claim_level(fewest)
     values = [[each.value for each in side] for side in (first, second)]

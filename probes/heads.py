@@ -7,8 +7,6 @@ B rows, L positions, V vocabulary, C classes.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
-from transformers.utils import logging
 
+from corpora.console import quiet_loading
 from corpora.errors import UserError
+from corpora.positions import max_positions
 
 from .encoder import load_encoder
 
@@ -131,29 +130,7 @@ def load_head(site: HeadSite, *, device: str | None = None) -> TrainedHead:
             "they don't belong together"
         )
     model.requires_grad_(False).eval().to(chosen)
-    return TrainedHead(site=site, model=model, tokenizer=tokenizer, max_length=max_length(config), device=chosen)
-
-
-def max_length(config: PreTrainedConfig) -> int | None:
-    """Return how many tokens a row may have, or None; RoBERTa's positions start after its padding id."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        return positions - config.pad_token_id - 1
-    return positions
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep bars and remarks of `from_pretrained` off the terminal: what it reports is checked here."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    return TrainedHead(site=site, model=model, tokenizer=tokenizer, max_length=max_positions(config), device=chosen)
 
 
 def _find_single(location: str) -> Heads:

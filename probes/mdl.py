@@ -17,7 +17,8 @@ from torch import Tensor
 
 from corpora.errors import UserError
 
-from .fit import Layers, choose_device, solve_logistic, standardise, to_device
+from .fit import Layers, choose_device, to_device
+from .logistic import solve_logistic, standardise
 
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # Voita and Titov, section 4.1
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corpora.console import Parser
 from corpora.errors import StorageError, UserError
 
 if TYPE_CHECKING:  # they import torch, which takes seconds: --help must not wait for it
@@ -52,25 +53,13 @@ Exit status: 0, 1 where a model could not be asked, 2 for what can't be used.
 """
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=24, width=80)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UserError(f"{message}; --help shows every option")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m probes minimal-pairs",
         usage="python -m probes minimal-pairs FOLDER ... --pairs DIR [--OPTION VALUE]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=_Help,
-        allow_abbrev=False,
     )
     parser.add_argument("models", nargs="+", metavar="FOLDER", help="run, `transformers` folder, or name on the Hub")
     parser.add_argument("--pairs", required=True, metavar="DIR", help="JSON lines in BLiMP's format: a file or folder")
@@ -93,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status; UserError for what the user can mend."""
-    options = build_parser().parse_args(list(argv))
+    options = build_parser().read(argv)
     from .minimal_pairs import commoner_is_better, read_paradigms, shorter_is_better
 
     _check(options)
@@ -336,7 +325,3 @@ def _to_json(result: "PairsResult") -> dict[str, Any]:
     plain = asdict(replace(result, outcomes={}))
     del plain["outcomes"]
     return plain
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -11,14 +11,15 @@ import numpy as np
 TRAIN, DEV, TEST = 0, 1, 2
 
 Combination = Literal["concat", "pair", "difference", "arc"]
-Metric = Literal["accuracy", "macro_f1", "auroc"]
+Kind = Literal["classification", "structural", "readout"]
+Metric = Literal["accuracy", "macro_f1", "auroc", "uuas", "top1"]
 
 WHOLE_TEXT = -1  # as both ends of a place: the pooled vector of the text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A classification task over places in texts. Each text is encoded once, whatever is asked about it.
+    """What is asked about places in texts. Each text is encoded once, whatever is asked about it.
 
     A place is a row (text, start, end): characters [start, end) of that text, whose pieces are pooled into one vector;
     (text, -1, -1) is the text's own vector. An item has K of them, combined into one feature vector:
@@ -27,6 +28,13 @@ class Probe:
     - "pair": [a, b, |a - b|, a * b] of two;
     - "difference": [a, b, a - b] of two (DiscoEval's for sentence ordering);
     - "arc": [child, parent, child * parent] of two (Liu et al., 2019).
+
+    The kind says how a probe is fitted (`kinds.py`):
+
+    - "classification": a classifier names the item's label;
+    - "structural": items are the words of whole sentences in their order, the label is the place of a word's head in
+      its sentence, from 1, 0 for the root (CoNLL-U's column), and the subset "punctuation" is what trees leave out;
+    - "readout": items are texts, and what is hidden in them is for each encoder's tokenizer to say.
     """
 
     name: str
@@ -38,6 +46,7 @@ class Probe:
     split: np.ndarray  # (N,) int8: TRAIN, DEV or TEST
     groups: np.ndarray  # (N,) int64: the document of an item, what a cluster bootstrap draws
     combine: Combination = "concat"
+    kind: Kind = "classification"
     metric: Metric = "accuracy"
     subsets: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (N,) bool: scored on their own too
     control_labels: np.ndarray | None = None  # (N,): random labels by word type (Hewitt and Liang, 2019)
@@ -56,6 +65,11 @@ class Probe:
             raise ValueError(f"{self.name}: '{self.combine}' combines 2 places, an item has {self.places.shape[1]}")
         if count and not (0 <= self.labels.min() and self.labels.max() < len(self.label_names)):
             raise ValueError(f"{self.name}: a label is outside of its {len(self.label_names)} names")
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether it is fitted to vectors of its texts as they stand: a readout has them read with tokens hidden."""
+        return self.kind != "readout"
 
     @property
     def majority(self) -> float:

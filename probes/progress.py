@@ -4,6 +4,8 @@ import sys
 import time
 from typing import TextIO
 
+from corpora.console import format_seconds
+
 QUIET_SECONDS = 2.0  # nothing is said of what is over sooner
 LINE_SECONDS = 15.0  # between lines, where no terminal shows one that moves
 
@@ -50,6 +52,14 @@ class Progress:
             self._stream.flush()
             self._is_dirty = True
 
+    def tell(self, text: str) -> None:
+        """Say how far it is: on a terminal in the line that moves, elsewhere now and then."""
+        if self._is_terminal:
+            self.note(text)
+        elif self._stream is not None and time.monotonic() - self._last >= LINE_SECONDS:
+            print(text, file=self._stream, flush=True)
+            self._last = time.monotonic()
+
     def skip(self, units: int) -> None:
         """Take units out of the total: they need not be done."""
         self._total -= units
@@ -66,10 +76,3 @@ class Progress:
             self._stream.write("\r" + " " * 78 + "\r")
             self._stream.flush()
             self._is_dirty = False
-
-
-def format_seconds(seconds: float) -> str:
-    """Return 4:05, or 1:02:09."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -193,15 +193,19 @@ def balance(items: Iterable[Item], size: int, num_classes: int, stratum: Any = N
     return [every[i] for i in sorted(kept)]
 
 
+def check_counts(name: str, found: Mapping[int, int]) -> None:
+    """Raise UserError where a split has too few items."""
+    if any(found.get(split, 0) < least for split, least in FEWEST.items()):
+        counts = ", ".join(f"{found.get(split, 0):,} {SPLIT_NAMES[split]}" for split in FEWEST)
+        needed = ", ".join(str(least) for least in FEWEST.values())
+        raise UserError(f"probe {name}: the text gives {counts} items, and {needed} are needed; give more text")
+
+
 def make_probe(
     items: Sequence[Item], *, name: str, seed: int, subset_names: Sequence[str] = (), **fields: Any
 ) -> Probe:
     """Put items together, shuffled; UserError where a split has too few or training lacks a class."""
-    found = Counter(item.split for item in items)
-    if any(found[split] < least for split, least in FEWEST.items()):
-        counts = ", ".join(f"{found[split]:,} {SPLIT_NAMES[split]}" for split in FEWEST)
-        needed = ", ".join(str(least) for least in FEWEST.values())
-        raise UserError(f"probe {name}: the text gives {counts} items, and {needed} are needed; give more text")
+    check_counts(name, Counter(item.split for item in items))
     items = [items[i] for i in np.random.default_rng([seed, crc32(name.encode())]).permutation(len(items))]
     index: dict[str, int] = {}
     places = [[(index.setdefault(text, len(index)), start, end) for text, start, end in i.places] for i in items]

@@ -5,11 +5,12 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from corpora import TextSource
-from corpora.build import _choose_held_out
+from corpora.build import choose_held_out
 from corpora.errors import CorpusError, UserError
 from corpora.sources import read_documents as read_texts
 
@@ -17,6 +18,7 @@ from .probe import Probe
 from .raw_edits import build_bigram_shift, build_long_swap, build_replacement_sentence, build_replacement_token
 from .raw_order import build_same_paragraph, build_sentence_ordering, build_sentence_position
 from .raw_pool import Document, Pool, build_pool, count_words
+from .raw_readout import build_masked_readout
 from .raw_words import build_casing, build_frequency_bin, build_sentence_length, build_word_content
 
 __all__ = ["RAW_PROBES", "Document", "build_raw_suite", "count_words", "held_out_documents", "read_documents"]
@@ -33,6 +35,7 @@ RAW_PROBES: dict[str, Callable[[Pool, int], Probe]] = {
     "same_paragraph": build_same_paragraph,
     "casing": build_casing,
     "frequency_bin": build_frequency_bin,
+    "masked_readout": build_masked_readout,
 }
 
 
@@ -93,6 +96,14 @@ def held_out_documents(run_folder: str | Path) -> list[Document]:
     or isn't the text that was trained on.
     """
     settings, recorded = read_record(Path(run_folder))
+    return read_held_out(settings, recorded, f"the run in {run_folder}")
+
+
+def read_held_out(settings: Mapping[str, Any], recorded: int, whose: str) -> list[Document]:
+    """Return the documents that a run with these settings keeps out of its training; its corpus has `recorded` ones.
+
+    Raises UserError as `held_out_documents` does, which names `whose` run it is.
+    """
     source = TextSource(
         location=settings["corpus"],
         documents=settings["documents"],
@@ -102,13 +113,13 @@ def held_out_documents(run_folder: str | Path) -> list[Document]:
     hashes = np.array([hash_document(text) for text in read_full(source)], dtype=np.uint64)
     if len(hashes) < recorded:
         raise CorpusError(
-            f"{settings['corpus']} has {len(hashes):,} documents, where the run in {run_folder} read {recorded:,}; "
+            f"{settings['corpus']} has {len(hashes):,} documents, where {whose} read {recorded:,}; "
             "name the text that it was trained on"
         )
-    held_out = _choose_held_out(hashes, settings["held_out_rate"])
+    held_out = choose_held_out(hashes, settings["held_out_rate"])
     if not held_out.any():
         raise UserError(
-            f"the run in {run_folder} held out nothing (held_out_rate {settings['held_out_rate']}, {len(hashes):,} "
+            f"{whose} held out nothing (held_out_rate {settings['held_out_rate']}, {len(hashes):,} "
             "documents); give other text to probe with"
         )
     return [text.split("\n") for text, chosen in zip(read_full(source), held_out, strict=True) if chosen]

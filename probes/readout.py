@@ -7,8 +7,7 @@ A Readout names tokens, so `scoring.masked_log_probabilities` computes pseudo-lo
 B rows, L positions, K hidden tokens, V vocabulary, D hidden, E embedding.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from corpora.errors import UserError
 
 from .encoder import FrozenEncoder, random_twin
+from .readout_rows import build_batch, choose_hidden, count_tokens, cut_rows, cut_texts, endless_batches, split_rows
 from .scoring import bar_style
 from .statistics import Interval, interval, resample_scores
 
@@ -50,6 +50,16 @@ class ReadoutFigures:
     loss: float  # nats a hidden token
     bins: dict[str, tuple[float, int]]  # by frequency of the hidden token: accuracy and number
     num_hidden: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenAnswers:
+    """What a readout says of each of K hidden tokens."""
+
+    wanted: np.ndarray  # (K,) the tokens that were hidden
+    answers: np.ndarray  # (K,) the most probable ones
+    losses: np.ndarray  # (K,) nats
+    owners: np.ndarray  # (K,) which text each is of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +158,8 @@ def train_readout(
     The head starts at the unigram distribution of `texts`, on hidden states that are standardised by their mean and
     deviation over the first batches, so that one learning rate does for bodies of any scale.
     """
+    if encoder.tokenizer.mask_token_id is None:
+        raise UserError(f"the tokenizer of '{encoder.name}' has no mask token, so nothing can be hidden from it")
     rows = cut_rows(encoder, texts, settings.max_length)
     table = _word_table(encoder).weight
     vocab_size = encoder.network.config.vocab_size
@@ -158,7 +170,7 @@ def train_readout(
     with torch.no_grad():
         head.weight.zero_()
         head.bias.copy_(torch.log((frequencies + 1) / (frequencies.sum() + vocab_size)))
-    batches = _endless_batches(encoder, rows, settings)
+    batches = endless_batches(encoder, rows, settings)
     mean, deviation = _measure_scale(encoder, [next(batches) for _ in range(8)], start)
     optimizer = torch.optim.Adam(
         [p for p in (head.weight, head.bias, offset) if p.requires_grad], lr=settings.learning_rate
@@ -187,27 +199,39 @@ def evaluate_readout(
     progress: bool = False,
 ) -> ReadoutFigures:
     """Judge a readout on texts it hasn't seen, with the same tokens hidden for every body of this tokenizer."""
+    found = answer_hidden(readout, held_out, settings, progress=progress)
+    return ReadoutFigures(
+        name=readout.encoder.name,
+        accuracy=interval(resample_scores(found.wanted, found.answers, found.owners), method="percentile"),
+        loss=float(found.losses.mean()),
+        bins=_bin_accuracies(found.answers == found.wanted, found.wanted, frequencies),
+        num_hidden=len(found.wanted),
+    )
+
+
+def answer_hidden(
+    readout: Readout, held_out: Sequence[str], settings: ReadoutSettings, *, progress: bool = False
+) -> HiddenAnswers:
+    """Hide tokens of the texts, the same for every body of this tokenizer, and have the readout name them."""
     encoder = readout.encoder
-    rows, owners = _cut(encoder, held_out, settings.max_length)
-    chosen = _choose_hidden(encoder, rows, settings.mask_rate, np.random.default_rng(settings.seed))
-    losses, guesses, targets = [], [], []
-    groups: list[int] = []
-    batches = list(_split(rows, settings.tokens_per_step, np.arange(len(rows))))
+    rows, owners = cut_texts(encoder, held_out, settings.max_length)
+    chosen = choose_hidden(encoder, rows, settings.mask_rate, np.random.default_rng(settings.seed))
+    losses, answers, wanted = [], [], []
+    numbers_of: list[int] = []
+    batches = list(split_rows(rows, settings.tokens_per_step, np.arange(len(rows))))
     for numbers in tqdm(batches, desc="judging", **bar_style(progress)):
-        ids, mask, places, originals = _build_batch(encoder, [rows[n] for n in numbers], [chosen[n] for n in numbers])
+        ids, mask, places, originals = build_batch(encoder, [rows[n] for n in numbers], [chosen[n] for n in numbers])
         with torch.no_grad():
             logits = readout.name_tokens(ids, mask, places)
         losses.append(F.cross_entropy(logits, originals, reduction="none").double().cpu().numpy())
-        guesses.append(logits.argmax(-1).cpu().numpy())
-        targets.append(originals.cpu().numpy())
-        groups.extend(np.repeat([owners[n] for n in numbers], [len(chosen[n]) for n in numbers]))
-    answers, wanted = np.concatenate(guesses), np.concatenate(targets)
-    return ReadoutFigures(
-        name=encoder.name,
-        accuracy=interval(resample_scores(wanted, answers, np.array(groups)), method="percentile"),
-        loss=float(np.concatenate(losses).mean()),
-        bins=_bin_accuracies(answers == wanted, wanted, frequencies),
-        num_hidden=len(wanted),
+        answers.append(logits.argmax(-1).cpu().numpy())
+        wanted.append(originals.cpu().numpy())
+        numbers_of.extend(np.repeat([owners[n] for n in numbers], [len(chosen[n]) for n in numbers]))
+    return HiddenAnswers(
+        wanted=np.concatenate(wanted),
+        answers=np.concatenate(answers),
+        losses=np.concatenate(losses),
+        owners=np.array(numbers_of),
     )
 
 
@@ -221,104 +245,16 @@ def read_hidden(
     return output.last_hidden_state.flatten(0, 1)[places]
 
 
-def cut_rows(encoder: FrozenEncoder, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Return the texts as framed rows of token ids, each at most `max_length` long; UserError where there are none."""
-    return _cut(encoder, texts, max_length)[0]
-
-
-def count_tokens(encoder: FrozenEncoder, rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return how often each token (V,) stands in the rows; special tokens, which are never hidden, count 0."""
-    counts = np.bincount(np.concatenate([np.array(row) for row in rows]), minlength=encoder.network.config.vocab_size)
-    counts[encoder.tokenizer.all_special_ids] = 0
-    return counts
-
-
-def _cut(encoder: FrozenEncoder, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], list[int]]:
-    """Return the rows, and for each the number of its text; rows of fewer than two ordinary tokens are left out."""
-    framed = encoder.tokenizer(
-        list(texts),
-        truncation=True,
-        max_length=min(max_length, encoder.max_length),
-        return_overflowing_tokens=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )
-    special = set(encoder.tokenizer.all_special_ids)
-    owners = framed["overflow_to_sample_mapping"]
-    kept = [
-        (row, owner)
-        for row, owner in zip(framed["input_ids"], owners, strict=True)
-        if sum(token not in special for token in row) > 1
-    ]
-    if not kept:
-        raise UserError(f"a readout needs texts of two tokens and more; {len(texts):,} texts have none")
-    rows, numbers = zip(*kept, strict=True)
-    return list(rows), list(numbers)
-
-
 def _word_table(encoder: FrozenEncoder) -> nn.Embedding:
     table = encoder.network.get_input_embeddings()
     assert isinstance(table, nn.Embedding)
     return table
 
 
-def _choose_hidden(
-    encoder: FrozenEncoder, rows: Sequence[list[int]], rate: float, chance: np.random.Generator
-) -> list[np.ndarray]:
-    """Return the places that are hidden in each row: `rate` of its ordinary tokens, one at least."""
-    special = np.array(encoder.tokenizer.all_special_ids)
-    chosen = []
-    for row in rows:
-        ordinary = np.flatnonzero(~np.isin(row, special))
-        count = max(1, math.floor(rate * len(ordinary) + 0.5))
-        chosen.append(np.sort(chance.choice(ordinary, count, replace=False)))
-    return chosen
-
-
 def _hidden_tokens(encoder: FrozenEncoder, texts: Sequence[str], settings: ReadoutSettings) -> np.ndarray:
     rows = cut_rows(encoder, texts, settings.max_length)
-    chosen = _choose_hidden(encoder, rows, settings.mask_rate, np.random.default_rng(settings.seed))
+    chosen = choose_hidden(encoder, rows, settings.mask_rate, np.random.default_rng(settings.seed))
     return np.concatenate([np.array(row)[places] for row, places in zip(rows, chosen, strict=True)])
-
-
-def _split(rows: Sequence[list[int]], tokens: int, order: np.ndarray) -> Iterator[list[int]]:
-    """Yield numbers of rows, in `order`, that have `tokens` tokens together or the first row more."""
-    held: list[int] = []
-    num_tokens = 0
-    for number in order.tolist():
-        held.append(number)
-        num_tokens += len(rows[number])
-        if num_tokens >= tokens:
-            yield held
-            held, num_tokens = [], 0
-    if held:
-        yield held
-
-
-def _endless_batches(
-    encoder: FrozenEncoder, rows: list[list[int]], settings: ReadoutSettings
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    chance = np.random.default_rng([settings.seed, 1])  # not the one that hides tokens of the held-out texts
-    while True:
-        for numbers in _split(rows, settings.tokens_per_step, chance.permutation(len(rows))):
-            taken = [rows[number] for number in numbers]
-            yield _build_batch(encoder, taken, _choose_hidden(encoder, taken, settings.mask_rate, chance))
-
-
-def _build_batch(
-    encoder: FrozenEncoder, rows: Sequence[list[int]], chosen: Sequence[np.ndarray]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return ids (B, L) with [MASK] where a token is hidden, attention mask, hidden places (K,), original ids (K,)."""
-    width = max(map(len, rows))
-    ids = np.full((len(rows), width), encoder.tokenizer.pad_token_id)
-    mask = np.zeros_like(ids)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)], mask[number, : len(row)] = row, 1
-    places = np.concatenate([number * width + each for number, each in enumerate(chosen)])
-    originals = ids.reshape(-1)[places]
-    ids.reshape(-1)[places] = encoder.tokenizer.mask_token_id
-    made = [torch.from_numpy(array).to(encoder.device) for array in (ids, mask, places, originals)]
-    return made[0], made[1], made[2], made[3]
 
 
 def _measure_scale(

@@ -1,18 +1,16 @@
 """The results as a table for the terminal and as one HTML page that needs nothing else."""
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from .figures import METRICS, Line, draw_layers, draw_sample
+from .pages import open_templates, state_policy
 from .results import ALL, MIX, Comparison, ProbeRecord, Results, Score, Summary, publish_text
 
 WIDTH = 80
@@ -123,8 +121,8 @@ class _Cell:
     heat: str  # a class of the style sheet
 
 
-def _heat(summary: Summary | None, probe: ProbeRecord) -> str:
-    """Return the shade of a cell: the share of the way from the floor to 100."""
+def shade(summary: Summary | None, probe: ProbeRecord) -> str:
+    """Return the shade of a cell, a class of the style sheet: the share of the way from the floor to 100."""
     if summary is None or summary.flag:
         return "flat"
     gain = (summary.score - probe.floor) / max(1 - probe.floor, 1e-9)
@@ -133,29 +131,22 @@ def _heat(summary: Summary | None, probe: ProbeRecord) -> str:
 
 def render_page(results: Results) -> str:
     """Return the page: one file, no script, nothing fetched, and a policy that forbids both."""
-    environment = Environment(
-        loader=PackageLoader("probes"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates("probes")
     filters = {"percent": percent, "signed": signed, "interval": interval, "is_firm": is_firm}
     environment.filters |= filters
     style = environment.get_template("style.css.j2").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     lines = _make_lines(results)
     counted = set(results.list_counted())
     groups = [*results.groups, *results.untrained]
     rows = []
     for probe in results.probes:
         summaries = [results.find_summary(group, probe.name) for group in groups]
-        cells = [_Cell(summary=summary, heat=_heat(summary, probe)) for summary in summaries]
+        cells = [_Cell(summary=summary, heat=shade(summary, probe)) for summary in summaries]
         rows.append({"probe": probe, "cells": cells, "is_counted": probe.name in counted})
     return environment.get_template("report.html.j2").render(
         results=results,
         style=Markup(style),
-        digest=digest,
+        policy=state_policy(style),
         groups=groups,
         rows=rows,
         gains=[results.mean_gain(group) for group in groups],

@@ -220,6 +220,11 @@ def read_results(path: Path) -> Results:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path} has schema_version {version!r}; this version reads {SCHEMA_VERSION}")
+    return read_results_of(raw)
+
+
+def read_results_of(raw: Mapping[str, Any]) -> Results:
+    """Return the results that a mapping stands for, as `dataclasses.asdict` and JSON made it."""
     lists: dict[str, Any] = {
         "encoders": tuple(EncoderRecord(**each) for each in raw["encoders"]),
         "probes": tuple(ProbeRecord(**(each | {"classes": tuple(each["classes"])})) for each in raw["probes"]),
@@ -227,7 +232,7 @@ def read_results(path: Path) -> Results:
         "summaries": tuple(Summary(**(each | {"layers": tuple(each["layers"])})) for each in raw["summaries"]),
         "comparisons": tuple(Comparison(**(each | {"seeds": tuple(each["seeds"])})) for each in raw["comparisons"]),
     }
-    return Results(**(raw | lists))
+    return Results(**(dict(raw) | lists))
 
 
 def _as_json(value: Any) -> Any:

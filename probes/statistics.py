@@ -2,6 +2,7 @@
 
 resample_scores(labels, predictions, groups, *, metric="accuracy", scores=None, samples=1000, seed=0) -> Resampled
     groups (documents) are drawn with replacement; the draws are the same for all systems judged on the same items
+resample(groups, measure, *, samples=1000, seed=0) -> Resampled       any figure of items, by weights of their groups
 Resampled: value, draws (samples,), jackknife (groups,); a - b is the Resampled of a difference of two systems
 interval(resampled, *, level=0.95, method="bca" or "percentile") -> Interval
 multi_bootstrap(first, second, *, paired=False, level=0.95, seed=0) -> Comparison     lists of Resampled, one a seed
@@ -17,7 +18,7 @@ Two claims are kept apart: that two checkpoints differ, for which documents are 
 for which pretraining seeds are too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,21 +84,38 @@ def resample_scores(
 
     `scores` (N,) are needed for "auroc" alone. UserError where all items are of one group.
     """
+
+    def measure(weights: np.ndarray, members: np.ndarray) -> np.ndarray:
+        if metric == "auroc":
+            if scores is None or labels.max() > 1:
+                raise ValueError("the area under the ROC curve is for two classes, with a score for each item")
+            return _weighted_auroc(labels, scores, members, weights)
+        if metric == "macro_f1":
+            return _weighted_macro_f1(labels, predictions, members, weights)
+        right = np.bincount(members, weights=labels == predictions)
+        return (weights @ right) / (weights @ np.bincount(members))
+
+    return resample(groups, measure, samples=samples, seed=seed)
+
+
+def resample(
+    groups: np.ndarray,
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Resampled:
+    """Measure items (N,) on resamples of whole groups, and without each of them.
+
+    `measure(weights, members)` returns values (draws,) from how often each group counts (draws, groups) and which group
+    each item is of (N,). UserError where all items are of one group.
+    """
     _, members = np.unique(groups, return_inverse=True)
     count = int(members.max()) + 1 if len(members) else 0
     if count < 2:
         raise UserError(f"the test items come from {count} document; an interval needs at least 2, so give more text")
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
-    weights = np.concatenate([np.ones((1, count)), draws, 1 - np.eye(count)])
-    if metric == "auroc":
-        if scores is None or labels.max() > 1:
-            raise ValueError("the area under the ROC curve is for two classes, with a score for each item")
-        values = _weighted_auroc(labels, scores, members, weights)
-    elif metric == "macro_f1":
-        values = _weighted_macro_f1(labels, predictions, members, weights)
-    else:
-        right = np.bincount(members, weights=labels == predictions)
-        values = (weights @ right) / (weights @ np.bincount(members))
+    values = measure(np.concatenate([np.ones((1, count)), draws, 1 - np.eye(count)]), members)
     return Resampled(value=float(values[0]), draws=values[1 : samples + 1], jackknife=values[samples + 1 :])
 
 

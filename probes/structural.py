@@ -5,8 +5,6 @@ fit_structural(features, heads, offsets, split, *, is_punctuation=None, rank=Non
     its sentence from 0, -1 for the root; offsets: (S + 1,) where sentences begin; split: (S,) TRAIN, DEV or TEST
 StructuralFit: uuas (layers,) and dspr (layers,) on test, dev_uuas (layers,), best_layer (chosen on dev),
     right_edges (layers, S) and num_edges (S,): for an interval over sentences or documents
-linear_chain_uuas(heads, offsets, is_punctuation=None) -> float       the baseline that links each word to the next
-tree_distances(heads) -> (L, L) int; minimum_spanning_tree(distances) -> (L - 1, 2)
 
 Dimensions: S sentences, W words of all, L words of the longest of a batch, B sentences of a batch, D hidden, R rank.
 """
@@ -16,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.csgraph import minimum_spanning_tree as _spanning_tree
-from scipy.stats import rankdata
 from torch import Tensor
 
 from corpora.errors import UserError
 
-from .fit import Layers, choose_device, standardise, to_device
+from .fit import Layers, choose_device, to_device
+from .logistic import standardise
 from .probe import DEV, TEST, TRAIN
+from .trees import distance_spearman, list_edges, minimum_spanning_tree, tree_distances
 
 LENGTHS = (5, 50)  # sentences whose distance correlation counts (Hewitt and Manning, section 3.2)
 STEPS_OF_AN_EPOCH = 200  # at most: of many sentences more go into a batch than the paper's 20
@@ -33,17 +31,44 @@ STEPS_OF_AN_EPOCH = 200  # at most: of many sentences more go into a batch than 
 class StructuralFit:
     """How much of undirected trees each layer holds in its distances."""
 
-    uuas: np.ndarray  # (layers,) share of the true edges between words that the minimum spanning tree has
-    dspr: np.ndarray  # (layers,) Spearman's correlation of distances: mean over words of a length, then over lengths
-    dev_uuas: np.ndarray  # (layers,)
-    right_edges: np.ndarray  # (layers, S) int64
-    num_edges: np.ndarray  # (S,) int64
+    right_edges: np.ndarray  # (layers, S) int64, of dev and test: edges that the minimum spanning tree has
+    num_edges: np.ndarray  # (S,) int64, between words that are no punctuation
+    correlations: np.ndarray  # (layers, S) of test: sums over words of Spearman's correlation of their distances
+    num_correlated: np.ndarray  # (layers, S) int64: over how many words
+    lengths: np.ndarray  # (S,) words
     split: np.ndarray  # (S,)
+
+    @property
+    def uuas(self) -> np.ndarray:
+        """(layers,) share of the true edges between words that the minimum spanning tree has, on test."""
+        return self._share(TEST)
+
+    @property
+    def dev_uuas(self) -> np.ndarray:
+        """(layers,) the same on dev."""
+        return self._share(DEV)
+
+    @property
+    def dspr(self) -> np.ndarray:
+        """(layers,) Spearman's correlation of distances: mean over the words of a length, then over lengths."""
+        return np.array([self.weigh_dspr(layer, np.ones((1, len(self.lengths))))[0] for layer in range(len(self.uuas))])
 
     @property
     def best_layer(self) -> int:
         """The layer that is best on dev, the lowest of equals; its test figures are the ones to report."""
         return int(np.argmax(self.dev_uuas))
+
+    def weigh_dspr(self, layer: int, weights: np.ndarray) -> np.ndarray:
+        """Return a layer's distance correlations (draws,), each sentence counted as `weights` (draws, S) say."""
+        members = np.eye(LENGTHS[1] + 1)[np.minimum(self.lengths, LENGTHS[1])]  # (S, lengths)
+        sums = weights @ (self.correlations[layer][:, None] * members)
+        counts = weights @ (self.num_correlated[layer][:, None] * members)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+        return np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in means])
+
+    def _share(self, part: int) -> np.ndarray:
+        chosen = self.split == part
+        return self.right_edges[:, chosen].sum(axis=1) / max(1, int(self.num_edges[chosen].sum()))
 
 
 def fit_structural(
@@ -65,111 +90,67 @@ def fit_structural(
     mean over sentences; the rate is halved when dev no longer improves, and five such epochs end it. Punctuation (W,)
     is in the training, and left out of the spanning trees and their edges. Different here: features are standardised,
     a batch of 20 sentences grows where there are more than 4,000, and those of like length go together; `rank` is D
-    unless given. UserError where a split has no sentence of 2 words.
+    unless given. Sentences of any other split (-1) are not used. UserError where a split has no sentence of 2 words.
     """
     words = np.zeros(len(heads), dtype=bool) if is_punctuation is None else np.asarray(is_punctuation, dtype=bool)
-    trees = [tree_distances(heads[begin:end]) for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
-    edges = [
-        _true_edges(heads[begin:end], words[begin:end]) for begin, end in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    bounds = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
+    trees = [_Tree(heads=heads[begin:end], is_punctuation=words[begin:end]) for begin, end in bounds]
     lengths = np.diff(offsets)
     for name, number in (("train", TRAIN), ("dev", DEV), ("test", TEST)):
         if not ((split == number) & (lengths > 1)).any():
             raise UserError(f"the structural probe has no {name} sentence of two words or more; give a larger treebank")
     place = choose_device(device)
-    uuas, dspr, dev_uuas, right = [], [], [], np.zeros((len(features), len(lengths)), dtype=np.int64)
-    num_edges = np.array([len(each) for each in edges])
     in_train = torch.from_numpy(np.repeat(split == TRAIN, lengths)).to(place)
+    distances = [tree.distances for tree in trees]
+    figures = []
     for layer in range(len(features)):
         items = to_device(features[layer], place)
-        items = standardise(items, items[in_train])
-        data = _Sentences(items, offsets, trees)
+        data = _Sentences(standardise(items, items[in_train]), offsets, distances)
         projection = _train(data, split, rank or items.shape[1], seed, max_epochs, learning_rate)
-        correlations: dict[int, list[float]] = {}
-        for sentence in np.flatnonzero((split == DEV) | (split == TEST)).tolist():
-            made = data.distances(sentence, projection)
-            if num_edges[sentence]:
-                kept = np.flatnonzero(~words[offsets[sentence] : offsets[sentence + 1]])
-                found = kept[minimum_spanning_tree(made[np.ix_(kept, kept)])]
-                right[layer, sentence] = len(edges[sentence] & {(int(a), int(b)) for a, b in np.sort(found, axis=1)})
-            if split[sentence] == TEST and LENGTHS[0] <= lengths[sentence] <= LENGTHS[1]:
-                correlations.setdefault(int(lengths[sentence]), []).extend(distance_spearman(made, trees[sentence]))
-        uuas.append(right[layer, split == TEST].sum() / max(1, num_edges[split == TEST].sum()))
-        dev_uuas.append(right[layer, split == DEV].sum() / max(1, num_edges[split == DEV].sum()))
-        dspr.append(np.mean([np.mean(each) for each in correlations.values()]) if correlations else np.nan)
+        figures.append(_judge(data, trees, split, projection))
+    right, correlations, counts = (np.stack(each) for each in zip(*figures, strict=True))
     return StructuralFit(
-        uuas=np.array(uuas),
-        dspr=np.array(dspr),
-        dev_uuas=np.array(dev_uuas),
-        right_edges=right,
-        num_edges=num_edges,
+        right_edges=right.astype(np.int64),
+        num_edges=np.array([len(tree.edges) for tree in trees]),
+        correlations=correlations,
+        num_correlated=counts.astype(np.int64),
+        lengths=lengths,
         split=split,
     )
 
 
-def tree_distances(heads: np.ndarray) -> np.ndarray:
-    """Return the number of edges between any two words (L, L) of a tree given by its heads, -1 for the root.
+class _Tree:
+    """A sentence's tree, and what is asked of it."""
 
-    UserError where they form no tree: a loop, no root, or several.
-    """
-    count = len(heads)
-    if (heads == -1).sum() != 1 or heads.max(initial=-1) >= count or heads.min(initial=-1) < -1:
-        raise UserError(f"heads {heads.tolist()} form no tree: exactly one word is the root (-1)")
-    ancestors = np.zeros((count, count), dtype=np.int64)  # of a word: itself and those above it
-    above = np.arange(count)
-    for _ in range(count):
-        alive = above >= 0
-        ancestors[alive, above[alive]] = 1
-        above = np.where(alive, heads[above], -1)
-        if (above < 0).all():
-            break
-    if (above >= 0).any():
-        raise UserError(f"heads {heads.tolist()} form no tree: there is a loop")
-    depths = ancestors.sum(axis=1)
-    return depths[:, None] + depths[None, :] - 2 * (ancestors @ ancestors.T)
+    def __init__(self, *, heads: np.ndarray, is_punctuation: np.ndarray) -> None:
+        self.distances = tree_distances(heads)  # (L, L)
+        self.edges = list_edges(heads, is_punctuation)
+        self.kept = np.flatnonzero(~is_punctuation)
+
+    def count_right(self, made: np.ndarray) -> int:
+        """Return how many of the edges the spanning tree of distances (L, L) has."""
+        found = self.kept[minimum_spanning_tree(made[np.ix_(self.kept, self.kept)])]
+        return len(self.edges & {(int(a), int(b)) for a, b in np.sort(found, axis=1)})
 
 
-def minimum_spanning_tree(distances: np.ndarray) -> np.ndarray:
-    """Return the edges (L - 1, 2) that join all words at the least sum of distances (L, L)."""
-    weights = np.maximum(distances, 0) + 1e-6  # a zero would be no edge to scipy
-    np.fill_diagonal(weights, 0)
-    return np.stack(_spanning_tree(weights).nonzero(), axis=1)
-
-
-def distance_spearman(made: np.ndarray, true: np.ndarray) -> list[float]:
-    """Return for each word the rank correlation of its distances (L, L) to the others of the sentence and itself.
-
-    A word that is as far from all others as from each gives no correlation and is left out.
-    """
-    ranks = [rankdata(each, axis=1) for each in (made, true)]
-    first, second = (each - each.mean(axis=1, keepdims=True) for each in ranks)
-    norms = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    return ((first * second).sum(axis=1)[norms > 0] / norms[norms > 0]).tolist()
-
-
-def linear_chain_uuas(heads: np.ndarray, offsets: np.ndarray, is_punctuation: np.ndarray | None = None) -> float:
-    """Return the share of edges that linking each word to the next would find, punctuation left out."""
-    words = np.zeros(len(heads), dtype=bool) if is_punctuation is None else np.asarray(is_punctuation, dtype=bool)
-    right = total = 0
-    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
-        kept = np.flatnonzero(~words[begin:end]).tolist()
-        edges = _true_edges(heads[begin:end], words[begin:end])
-        right += len(edges & set(zip(kept[:-1], kept[1:], strict=True)))
-        total += len(edges)
-    return right / total if total else float("nan")
-
-
-def _true_edges(heads: np.ndarray, is_punctuation: np.ndarray) -> set[tuple[int, int]]:
-    """Return the edges between words, the earlier first; one that has punctuation at either end is none."""
-    edges = [(min(word, head), max(word, head)) for word, head in enumerate(heads.tolist()) if head >= 0]
-    return {edge for edge in edges if not is_punctuation[list(edge)].any()}
+def _judge(data: "_Sentences", trees: Sequence[_Tree], split: np.ndarray, projection: Tensor) -> np.ndarray:
+    """Return for each sentence of dev and test (3, S): right edges, and on test the sum and number of correlations."""
+    figures = np.zeros((3, len(trees)))
+    for number in np.flatnonzero((split == DEV) | (split == TEST)).tolist():
+        tree, made = trees[number], data.distances(number, projection)
+        if tree.edges:
+            figures[0, number] = tree.count_right(made)
+        if split[number] == TEST and LENGTHS[0] <= len(made) <= LENGTHS[1]:
+            found = distance_spearman(made, tree.distances)
+            figures[1:, number] = sum(found), len(found)
+    return figures
 
 
 class _Sentences:
     """Word vectors and true distances, sentence by sentence."""
 
-    def __init__(self, items: Tensor, offsets: np.ndarray, trees: Sequence[np.ndarray]) -> None:
-        self.items, self.offsets, self.trees = items, offsets, trees
+    def __init__(self, items: Tensor, offsets: np.ndarray, distances: Sequence[np.ndarray]) -> None:
+        self.items, self.offsets, self.trees = items, offsets, distances
 
     def distances(self, number: int, projection: Tensor) -> np.ndarray:
         """Return the squared distances (L, L) of one sentence under a projection (D, R)."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
@@ -19,30 +18,20 @@ from corpora.errors import UserError
 
 from .build import Built
 from .encoder import FrozenEncoder, load_encoder, random_twin
-from .features import FeatureStore
-from .fit import Fit, fit_linear, fit_mlp, fit_scalar_mix
+from .feature_store import FeatureStore
 from .groups import compare_groups, summarise
-from .mdl import online_code
+from .kinds import KINDS
 from .members import Member
-from .probe import TEST, TRAIN, Probe
+from .probe import TEST, Probe
 from .progress import Progress
-from .results import CEILING, MIX, EncoderRecord, ProbeRecord, Results, Score
-from .statistics import Resampled, extreme, interval, resample_scores
+from .reached import HowToProbe, as_score
+from .results import ALL, EncoderRecord, ProbeRecord, Results, Score
+from .statistics import Resampled
+
+__all__ = ["LIBRARIES", "HowToProbe", "describe_encoder", "describe_probe", "run_suite", "score_probe"]
 
 MOST_MEMORY = 1 << 30  # bytes of features that are kept in memory
 LIBRARIES = ("torch", "transformers", "numpy", "scikit-learn", "scipy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HowToProbe:
-    """What is fitted to the vectors of every encoder."""
-
-    kind: Literal["linear", "mlp"] = "linear"
-    pooling: Literal["mean", "cls"] = "mean"
-    code_lengths: bool = False
-    mix: bool = True  # a learned mix of all layers too, of trained encoders
-    twins: int = 1  # untrained ones of each architecture
-    cache: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -189,7 +178,7 @@ def _name_twin(encoder: FrozenEncoder, member: Member, taken: set[str]) -> str:
 @contextlib.contextmanager
 def _features_folder(encoder: FrozenEncoder, probes: Sequence[Probe], cache: Path | None) -> Iterator[Path | None]:
     """Yield where the features go: the cache; else memory, or a folder that goes with them where they are large."""
-    vectors = sum(len(probe.texts) + probe.places[..., 0].size for probe in probes)
+    vectors = sum(len(probe.texts) + probe.places[..., 0].size for probe in probes if probe.reads_vectors)
     size = 4 * encoder.num_layers * encoder.hidden_size * vectors
     if cache is not None or size <= MOST_MEMORY:
         yield cache
@@ -201,113 +190,7 @@ def _features_folder(encoder: FrozenEncoder, probes: Sequence[Probe], cache: Pat
 def score_probe(
     encoder: EncoderRecord, probe: Probe, described: ProbeRecord, store: FeatureStore, how: HowToProbe
 ) -> tuple[list[Score], Resampled]:
-    """Return an encoder's scores on a probe: every layer, a mix of them, subsets; and the chosen layer's draws.
-
-    All encoders are judged on the same test items: where a text is too long for one, it guesses from the rest.
-    """
-    features, split = store.features_for(probe), store.split_of(probe)
-    fit = fit_mlp if how.kind == "mlp" else fit_linear
-    fitted = fit(features, probe.labels, split, control_labels=probe.control_labels, metric=probe.metric)
-    scores, draws = _score_layers(encoder.name, probe, described, fitted)
-    if how.code_lengths:
-        scores = _add_code_lengths(scores, probe, store)
-    scores += _score_subsets(encoder.name, probe, fitted)
-    if how.mix and encoder.is_trained:
-        mixed = fit_scalar_mix(features, probe.labels, split, metric=probe.metric)
-        mixes, _ = _score_layers(encoder.name, probe, described, mixed)
-        weights = None if mixed.mix is None else tuple(mixed.mix.tolist())
-        scores.append(replace(mixes[0], layer=MIX, is_chosen=False, mix=weights))
-    return scores, draws
-
-
-def _resample(probe: Probe, fitted: Fit, layer: int, test: np.ndarray) -> Resampled:
-    return resample_scores(
-        probe.labels[test],
-        fitted.predictions[layer][test],
-        probe.groups[test],
-        metric=probe.metric,
-        scores=None if fitted.scores is None else fitted.scores[layer][test],
-    )
-
-
-def _score_layers(encoder: str, probe: Probe, described: ProbeRecord, fitted: Fit) -> tuple[list[Score], Resampled]:
-    """Return a score for every layer, and the draws of the layer that dev items chose."""
-    test = probe.split == TEST
-    scores = []
-    for layer in range(len(fitted.predictions)):
-        draws = _resample(probe, fitted, layer, test)
-        found = interval(draws)
-        control = None
-        if fitted.control is not None:
-            control = float((fitted.control.predictions[layer] == fitted.control.labels)[test].mean())
-        is_chosen = layer == fitted.best_layer
-        if is_chosen:
-            best = draws
-        scores.append(
-            Score(
-                encoder=encoder,
-                probe=probe.name,
-                layer=layer,
-                metric=probe.metric,
-                score=found.value,
-                low=found.low,
-                high=found.high,
-                dev=float(fitted.dev[layer]),
-                items=int(test.sum()),
-                is_chosen=is_chosen,
-                flag=extreme(found, floors=[described.floor], ceiling=CEILING) or "",
-                control=control,
-                selectivity=None if control is None else found.value - control,
-            )
-        )
-    return scores, best
-
-
-def _score_subsets(encoder: str, probe: Probe, fitted: Fit) -> Iterator[Score]:
-    """Yield the chosen layer's score on each subset of the test items that has any."""
-    layer = fitted.best_layer
-    for name, members in probe.subsets.items():
-        test = (probe.split == TEST) & members
-        if len(np.unique(probe.groups[test])) > 1:
-            found = interval(_resample(probe, fitted, layer, test))
-            yield Score(
-                encoder=encoder,
-                probe=probe.name,
-                layer=layer,
-                subset=name,
-                metric=probe.metric,
-                score=found.value,
-                low=found.low,
-                high=found.high,
-                dev=float(fitted.dev[layer]),
-                items=int(test.sum()),
-                is_chosen=True,
-            )
-
-
-def _add_code_lengths(scores: Sequence[Score], probe: Probe, store: FeatureStore) -> list[Score]:
-    """Return the scores of all layers with the code lengths of the training labels."""
-    features, train = store.features_for(probe), store.split_of(probe) == TRAIN
-    code = online_code(
-        _Rows(features, np.flatnonzero(train)),
-        probe.labels[train],
-        num_classes=len(probe.label_names),
-        units=probe.places[train, 0, 0],  # texts
-    )
-    return [
-        replace(score, mdl_bits=float(code.bits[number]), compression=float(code.compression[number]))
-        for number, score in enumerate(scores)
-    ]
-
-
-class _Rows(Sequence[np.ndarray]):
-    """Some rows of every layer's features, made when they are asked for."""
-
-    def __init__(self, features: Sequence[np.ndarray], rows: np.ndarray) -> None:
-        self._features, self._rows = features, rows
-
-    def __len__(self) -> int:
-        return len(self._features)
-
-    def __getitem__(self, layer: Any) -> Any:
-        return self._features[layer][self._rows]
+    """Return an encoder's scores on a probe, as its kind is fitted; and the draws of the layer that dev items chose."""
+    reached = KINDS[probe.kind](probe, store, how, how.mix and encoder.is_trained)
+    (chosen,) = (each for each in reached if each.is_chosen and each.subset == ALL)
+    return [as_score(encoder.name, probe, described, each) for each in reached], chosen.draws

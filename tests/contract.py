@@ -1,4 +1,6 @@
-"""The contract for an objective of one's own: `check_objective(Capitalisation())`, or as a command
+"""The contract: what holds for every objective of the table, for compositions, and for an objective of one's own.
+
+`check_objective(Capitalisation())` in a test, or as a command
 
     python -m tests.contract mylab.tasks.Capitalisation:rate=0.2
 
@@ -8,8 +10,12 @@ It makes a small corpus of its own, and says in one line each what does not hold
 import pickle
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,10 +26,16 @@ from corpora.tables import Tables
 from generators import GENERATORS
 from objectives import Objective, build_objectives
 from objectives.base import TextStatistics, levels_of
+from objectives.batch import MAIN, Batch, Loss
+from objectives.sequences import Sequences, Target
 from tests.conftest import SPECIALS, WrittenCorpus
-from training.encoders import EncoderSpec, build_encoder
+from training.encoders import SIZES, EncoderSpec, build_encoder
 from training.model import PretrainingModel
 from training.stream import Flat, Stream, to_batch
+
+LENGTH = 64  # of a row, at most
+SMALL = (1, 128, 2)  # layers, width and heads of the encoder that the checks stand on
+ROWS = 16  # of the batch whose first losses are looked at
 
 
 class Broken(AssertionError):
@@ -42,43 +54,91 @@ def write_corpus(folder: Path) -> WrittenCorpus:
     return WrittenCorpus(documents=documents, vocabulary=vocabulary, folder=folder, held_out=tuple(range(50, 60)))
 
 
-class Bench:
-    """One objective on one corpus, and what the checks need of both."""
+Spec = str | Objective | Sequence[Objective]  # a composition: as for --objective, or the objectives themselves
 
-    def __init__(self, objective: Objective, corpus: WrittenCorpus) -> None:
-        self.objective = objective
+
+def objectives_of(spec: Spec) -> tuple[Objective, ...]:
+    if isinstance(spec, str):
+        return build_objectives(spec)
+    return (spec,) if isinstance(spec, Objective) else tuple(spec)
+
+
+def open_stream(corpus: WrittenCorpus, spec: Spec, **options: Any) -> Stream:
+    """Return the examples of a composition."""
+    return Stream.open(corpus, objectives_of(spec), **{"seed": 0, "max_length": LENGTH, **options})
+
+
+def make_model(
+    corpus: WrittenCorpus,
+    spec: Spec,
+    encoder: str = "tiny",
+    size: tuple[int, int, int] = SIZES["tiny"],
+    rows: int = 8,
+    tables: Tables | None = None,
+    **generator: Any,
+) -> PretrainingModel:
+    """Return encoder, heads and the masked LM generator without dropout, always from the same start.
+
+    A `tiny` encoder has the `size` given: layers, width and heads.
+    """
+    torch.manual_seed(0)
+    with patch.dict(SIZES, tiny=size):
+        network = build_encoder(
+            EncoderSpec(name=encoder, vocabulary=corpus.vocabulary, max_length=LENGTH, dropout=0.0, attention="eager")
+        )
+    setting = GENERATORS["masked_lm"](**generator)
+    return PretrainingModel(network, objectives_of(spec), setting, tables or Tables(corpus), "eager", rows=rows)
+
+
+class Bench:
+    """One objective, or a composition, on one corpus, and what the checks need of both."""
+
+    def __init__(self, spec: Spec, corpus: WrittenCorpus, tables: Tables | None = None) -> None:
+        self.objectives = objectives_of(spec)
         self.corpus = corpus
-        self.tables = Tables(corpus)
+        self.tables = tables or Tables(corpus)
+
+    @property
+    def compares_rows(self) -> bool:
+        return any(objective.compares_rows for objective in self.objectives)
 
     def stream(self, seed: int = 0) -> Stream:
-        return Stream.open(
-            self.corpus,
-            (self.objective,),
-            seed=seed,
-            max_length=64,
-            tables=self.tables,
-        )
+        return open_stream(self.corpus, self.objectives, seed=seed, tables=self.tables)
 
-    def model(self, rows: int = 8, dropout: float = 0.0) -> PretrainingModel:
-        torch.manual_seed(0)
-        spec = EncoderSpec(
-            name="tiny", vocabulary=self.corpus.vocabulary, max_length=64, dropout=dropout, attention="eager"
-        )
-        generator = GENERATORS["masked_lm"]()
-        return PretrainingModel(build_encoder(spec), (self.objective,), generator, self.tables, "eager", rows=rows)
+    def model(self, rows: int = 8) -> PretrainingModel:
+        return make_model(self.corpus, self.objectives, size=SMALL, rows=rows, tables=self.tables)
 
-    def batch(self, count: int):
-        return to_batch(self.stream().build(np.arange(count)), self.corpus.vocabulary)
+    def batch(self, *examples: int) -> Batch:
+        return to_batch(self.stream().build(np.array(examples)), self.corpus.vocabulary)
+
+    @cached_property
+    def first(self) -> tuple[PretrainingModel, Batch, dict[str, Loss]]:
+        """A new model, a batch of 16 examples, and its losses with their graph."""
+        model, batch = self.model(rows=ROWS), self.batch(*range(ROWS))
+        return model, batch, model(batch)
+
+
+def arrays_of(thing: object) -> Iterator[np.ndarray]:
+    """Yield every array of a micro-batch before the border, whatever it is nested in."""
+    if isinstance(thing, np.ndarray):
+        yield thing
+    elif isinstance(thing, dict):
+        for each in thing.values():
+            yield from arrays_of(each)
+    elif is_dataclass(thing):
+        for field in fields(thing):
+            yield from arrays_of(getattr(thing, field.name))
 
 
 def is_same(one: Flat, other: Flat) -> bool:
-    """Say whether two micro-batches show and ask the same."""
-    pairs = [(one.sequences.token_ids, other.sequences.token_ids), (one.sequences.offsets, other.sequences.offsets)]
-    for name, targets in one.targets.items():
-        for key, target in targets.items():
-            twin = other.targets[name][key]
-            pairs += [(target.positions, twin.positions), (target.values, twin.values)]
-    return all(np.array_equal(a, b) for a, b in pairs)
+    """Say whether two micro-batches show, ask and propose the same."""
+    return all(np.array_equal(a, b) for a, b in zip(arrays_of(one), arrays_of(other), strict=True))
+
+
+def texts_of(flat: Flat) -> dict[tuple[str, str], Sequences]:
+    """Return every text of a micro-batch by objective and view; the main one is each objective's."""
+    main = {(name, MAIN): flat.sequences for name in flat.targets}
+    return main | {(name, view): text.sequences for name, views in flat.views.items() for view, text in views.items()}
 
 
 def check_is_pure(bench: Bench) -> None:
@@ -91,95 +151,113 @@ def check_is_pure(bench: Bench) -> None:
         raise Broken("examples come out differently in another process; the objective must hold options alone")
     if is_same(flat, bench.stream(seed=1).build(examples)):
         raise Broken("examples 100 to 115 are the same with another seed; take chance from `draws`")
+    if is_same(flat, bench.stream().build(examples + 1)):
+        raise Broken("examples 100 to 115 are those of 101 to 116; make them of `selection.passages`")
 
 
 def check_is_alone(bench: Bench) -> None:
     """An example does not depend on the examples beside it."""
     stream = bench.stream()
     together = stream.build(np.arange(40, 48))
-    for row in range(8):
-        alone = stream.build(np.array([40 + row]))
-        start, end = together.sequences.offsets[row : row + 2]
-        if not np.array_equal(alone.sequences.token_ids, together.sequences.token_ids[start:end]):
-            raise Broken(f"the text of example {40 + row} depends on the examples beside it")
-        for targets, twins in zip(together.targets.values(), alone.targets.values(), strict=True):
+    for row, example in enumerate(range(40, 48)):
+        alone = stream.build(np.array([example]))
+        spans = {}
+        for place, text in texts_of(together).items():
+            spans[place] = start, end = text.offsets[row : row + 2]
+            if not np.array_equal(texts_of(alone)[place].token_ids, text.token_ids[start:end]):
+                raise Broken(f"the text of example {example} depends on the examples beside it")
+        for owner, targets in together.targets.items():
             for key, target in targets.items():
-                if target.view != "main":
-                    continue
+                (start, end), twin = spans[owner, target.view], alone.targets[owner][key]
                 here = (target.positions >= start) & (target.positions < end)
-                if not np.array_equal(target.positions[here] - start, twins[key].positions):
-                    raise Broken(f"where '{key}' is asked in example {40 + row} depends on the examples beside it")
-                if not np.array_equal(target.values[here], twins[key].values):
-                    raise Broken(f"the answers of '{key}' in example {40 + row} depend on the examples beside it")
+                if not np.array_equal(target.positions[here] - start, twin.positions):
+                    raise Broken(f"where '{key}' is asked in example {example} depends on the examples beside it")
+                if not np.array_equal(target.values[here], twin.values):
+                    raise Broken(f"the answers of '{key}' in example {example} depend on the examples beside it")
 
 
 def check_special_tokens(bench: Bench) -> None:
     """Special tokens stay, none appears but [MASK], and rows keep to their length."""
     vocabulary, sequences = bench.corpus.vocabulary, bench.stream().build(np.arange(400)).sequences
+    framing = np.isin(sequences.token_ids, [vocabulary.cls_id, vocabulary.sep_id])
     if not (sequences.token_ids[sequences.offsets[:-1]] == vocabulary.cls_id).all():
         raise Broken("an example does not begin with [CLS]; change free tokens only (`sequences.is_free`)")
     if not (sequences.token_ids[sequences.offsets[1:] - 1] == vocabulary.sep_id).all():
         raise Broken("an example does not end with [SEP]; change free tokens only (`sequences.is_free`)")
+    if not framing[sequences.is_special].all():
+        raise Broken("a [SEP] was written over; change free tokens only (`sequences.is_free`)")
     ordinary = sequences.token_ids[~sequences.is_special]
     odd = set(ordinary[np.isin(ordinary, list(vocabulary.special_ids))].tolist()) - {vocabulary.mask_id}
     if odd:
         raise Broken(f"ordinary tokens were replaced by special ids {sorted(odd)}; draw from `vocabulary.ordinary_ids`")
-    if sequences.lengths.max() > 64:
-        raise Broken(f"a row has {sequences.lengths.max()} tokens of 64; `reserve` room for what is put in")
+    if sequences.lengths.max() > LENGTH:
+        raise Broken(f"a row has {sequences.lengths.max()} tokens of {LENGTH}; `reserve` room for what is put in")
 
 
 def check_targets(bench: Bench) -> None:
     """The targets are those that `labels` names, in order, in place, with values that have a name."""
-    objective = bench.objective
-    flat = bench.stream().build(np.arange(64))
-    targets = flat.targets[objective.name]
-    if targets.keys() != objective.labels.keys():
-        raise Broken(f"`labels` names {sorted(objective.labels)}, and asked is {sorted(targets)}")
-    for key, target in targets.items():
-        if len(target.positions) == 0:
-            raise Broken(f"'{key}' is asked nowhere in 64 examples")
-        if (np.diff(target.positions) <= 0).any():
-            raise Broken(f"the positions of '{key}' do not ascend, or one is asked twice")
-        if len(target.values) != len(target.positions):
-            raise Broken(f"'{key}' has {len(target.positions)} positions and {len(target.values)} values")
-        if target.values.dtype not in (np.int64, np.float32):
-            raise Broken(f"the values of '{key}' are {target.values.dtype}; let them be int64 or float32")
-        names = objective.labels[key]
-        if names and not objective.uses_generator and not 0 <= target.values.min() <= target.values.max() < len(names):
-            raise Broken(f"'{key}' has {len(names)} labels and values {target.values.min()} to {target.values.max()}")
+    asked = bench.stream().build(np.arange(64)).targets
+    for objective in bench.objectives:
+        targets = asked[objective.name]
+        if targets.keys() != objective.labels.keys():
+            raise Broken(f"`labels` names {sorted(objective.labels)}, and asked is {sorted(targets)}")
+        for key, target in targets.items():
+            check_target(objective, key, target)
+
+
+def check_target(objective: Objective, key: str, target: Target) -> None:
+    """Check one target of 64 examples."""
+    if len(target.positions) == 0:
+        raise Broken(f"'{key}' is asked nowhere in 64 examples")
+    if (np.diff(target.positions) <= 0).any():
+        raise Broken(f"the positions of '{key}' do not ascend, or one is asked twice")
+    if len(target.values) != len(target.positions):
+        raise Broken(f"'{key}' has {len(target.positions)} positions and {len(target.values)} values")
+    if target.values.dtype not in (np.int64, np.float32):
+        raise Broken(f"the values of '{key}' are {target.values.dtype}; let them be int64 or float32")
+    names = objective.labels[key]
+    if names and not objective.uses_generator and not 0 <= target.values.min() <= target.values.max() < len(names):
+        raise Broken(f"'{key}' has {len(names)} labels and values {target.values.min()} to {target.values.max()}")
 
 
 def check_padding(bench: Bench) -> None:
     """The loss of a batch is the sum of those of its examples, whatever they are padded to."""
-    if bench.objective.compares_rows:
+    if bench.compares_rows:
         return
-    model, stream = bench.model().eval(), bench.stream()
+    model = bench.model().eval()
     with torch.no_grad():
-        together = model(to_batch(stream.build(np.arange(8)), bench.corpus.vocabulary))
-        alone = [model(to_batch(stream.build(np.array([n])), bench.corpus.vocabulary)) for n in range(8)]
+        together, alone = model(bench.batch(*range(5))), [model(bench.batch(n)) for n in range(5)]
     for name, loss in together.items():
         total, summed = float(loss.total), sum(float(one[name].total) for one in alone)
         if sum(one[name].count for one in alone) != loss.count or abs(total - summed) > 1e-5 * abs(total):
-            raise Broken(f"padding changes the loss {name}: {summed:.5f} of eight rows alone, {total:.5f} together")
+            raise Broken(f"padding changes the loss {name}: {summed:.5f} of five rows alone, {total:.5f} together")
 
 
 def check_chance(bench: Bench) -> None:
     """The first loss is within a tenth of the first level of `chance`."""
-    corpus = bench.corpus
-    statistics = TextStatistics(num_ordinary=195, unigram_entropy=corpus.unigram_entropy, tables=bench.tables, rows=64)
-    levels = levels_of(bench.objective, statistics)
-    for name, loss in bench.model(rows=64)(bench.batch(64)).items():
-        expected = next(iter(levels.get(name, {"ln V": float(np.log(195))}).values()))
+    passages = bench.stream().passages
+    statistics = TextStatistics(
+        num_ordinary=len(bench.corpus.vocabulary.ordinary_ids),
+        unigram_entropy=bench.corpus.unigram_entropy,
+        tables=bench.tables,
+        rows=ROWS,
+        lengths=passages.ends - passages.starts + 2,
+    )
+    levels = {}
+    for objective in bench.objectives:
+        levels |= levels_of(objective, statistics)
+    for name, loss in bench.first[2].items():
+        expected = next(iter(levels.get(name, {"ln V": float(np.log(statistics.num_ordinary))}).values()))
         found = float(loss.total.detach()) / loss.count
-        if abs(found - expected) > 0.1 * expected:
+        if not abs(found - expected) <= 0.1 * expected:
             raise Broken(f"the first loss {name} is {found:.3f}, and chance {expected:.3f}; start the head near zero")
 
 
 def check_gradients(bench: Bench) -> None:
     """Every parameter has a gradient: data-parallel training waits for each."""
-    model = bench.model(rows=16)
-    losses = model(bench.batch(16))
-    torch.stack([loss.total for loss in losses.values()]).sum().backward()
+    model, _, losses = bench.first
+    model.zero_grad()
+    torch.stack([loss.total for loss in losses.values()]).sum().backward(retain_graph=True)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0):
             raise Broken(f"{name} has no gradient; leave out what the loss does not use")
@@ -187,26 +265,30 @@ def check_gradients(bench: Bench) -> None:
 
 def check_counts(bench: Bench) -> None:
     """The numbers of targets that the loop divides by are those that the heads return."""
-    model, batch = bench.model(rows=16), bench.batch(16)
-    expected, found = model.count_targets(batch), {name: loss.count for name, loss in model(batch).items()}
+    model, batch, losses = bench.first
+    expected, found = model.count_targets(batch), {name: loss.count for name, loss in losses.items()}
     if expected != found:
         raise Broken(f"the batch has {expected} targets, and the losses count {found}")
 
 
 def check_learns(bench: Bench) -> None:
-    """One batch can be learned by heart: the loss halves in 60 steps."""
-    model, batch = bench.model(), bench.batch(8)
+    """One batch can be learned by heart: the loss halves in at most 80 steps.
+
+    Where rows are set against each other it falls by a seventh: a cosine over a temperature bounds it from below.
+    """
+    model, batch = bench.model(rows=4), bench.batch(*range(4))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    wanted = 0.85 if bench.compares_rows else 0.5
     means = []
-    for _ in range(60):
-        losses = [loss.total / loss.count for name, loss in model(batch).items() if name in bench.objective.terms]
-        loss = torch.stack(losses).sum()
+    for _ in range(80):
+        loss = torch.stack([loss.total / loss.count for loss in model(batch).values()]).sum()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         means.append(float(loss.detach()))
-    if not means[-1] < 0.5 * means[0]:
-        raise Broken(f"eight examples can't be learned by heart: a loss of {means[0]:.3f}, then {means[-1]:.3f}")
+        if means[-1] < wanted * means[0]:
+            return
+    raise Broken(f"four examples can't be learned by heart: a loss of {means[0]:.3f}, then {means[-1]:.3f}")
 
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
@@ -261,7 +343,7 @@ def main(argv: Sequence[str]) -> int:
         breaches = find_breaches(objective)
         failed += len(breaches)
         for check in CHECKS:
-            about = (check.__doc__ or "").rstrip(".")
+            about = (check.__doc__ or "").splitlines()[0].rstrip(".")
             breach = breaches.get(check.__name__)
             print(f"{objective.name}: {'FAILS' if breach else 'holds'}  {breach or about}")
     return min(failed, 1)

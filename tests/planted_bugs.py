@@ -108,9 +108,9 @@ MORE = (
     ),
     (
         "shuffled tokens are labelled by selection (Yamaguchi)",
-        "objectives/token_shuffle.py",
-        "is_shuffled = changed.token_ids[asked] != sequences.token_ids[asked]",
-        "is_shuffled = np.isin(asked, positions)",
+        "objectives/masking.py",
+        "differs = after.token_ids[asked] != before.token_ids[asked]",
+        "differs = after.is_free[asked] != before.is_free[asked]",
         "tests/test_detection_family.py::test_a_shuffled_label_is_that_of_a_difference",
     ),
     (
@@ -151,8 +151,8 @@ MORE = (
     (
         "candidates repeat the right answer (MC-BERT)",
         "objectives/multi_choice_cloze.py",
-        "others = torch.where((others == shown) | (others == original), -1, others)",
-        "others = others.clone()",
+        "torch.where((drawn == shown[:, None]) | (drawn == original[:, None]), -1, drawn)",
+        "drawn.clone()",
         "tests/test_detection_family.py::test_a_choice_is_the_original_or_to_reject",
     ),
     (
@@ -192,14 +192,14 @@ MORE = (
     ),
     (
         "a learned generator draws special ids",
-        "generators/masked_lm.py",
+        "generators/learned.py",
         "beliefs[:, special_ids] = -torch.inf",
         "beliefs[:, special_ids[:1]] = -torch.inf",
         "tests/test_generators.py::test_tokens_are_drawn_from_the_stated_distribution[masked_lm]",
     ),
     (
         "the temperature is a factor",
-        "generators/masked_lm.py",
+        "generators/learned.py",
         "beliefs = logits.detach() / temperature",
         "beliefs = logits.detach() * temperature",
         "tests/test_generators.py::test_a_frozen_generator_says_what_transformers_does",
@@ -325,9 +325,9 @@ MORE = (
     ),
     (
         "guess labelled replaced",
-        "objectives/corrective_lm.py",
-        "        is_original = batch.input_ids.flatten()[asked.positions] == asked.values\n",
-        '        is_original = ~torch.isin(asked.positions, targets["original_ids"].positions)\n',
+        "objectives/proposals.py",
+        "    is_replaced = batch.input_ids.flatten()[original.positions] != original.values\n",
+        "    is_replaced = torch.isin(original.positions, filling.proposal.positions)\n",
         "tests/test_recovery_family.py::test_a_lucky_guess_is_original",
     ),
     (
@@ -462,5 +462,54 @@ MORE = (
         " if i >= 0])",
         "])",
         "tests/test_attribute_family.py::test_inserted_tokens_are_no_part_of_a_word[length]",
+    ),
+    (
+        "a replaced token is one that was selected (many reimplementations of ELECTRA)",
+        "objectives/proposals.py",
+        "batch.input_ids.flatten()[original.positions] != original.values\n    if",
+        "torch.isin(original.positions, filling.proposal.positions)\n    if",
+        "tests/test_token_objectives.py::test_a_lucky_guess_counts_as_original",
+    ),
+    (
+        "the generator learns to name what it sees (MC-BERT asks it everywhere)",
+        "objectives/multi_choice_cloze.py",
+        "learns=is_selected",
+        "learns=None",
+        "tests/test_detection_family.py::test_every_ordinary_token_has_a_choice_and_the_generator_learns_at_the_selected",
+    ),
+    (
+        "DeBERTaV3's head adds another row's [CLS]",
+        "objectives/heads_detection.py",
+        "encoded.firsts[:, None]",
+        "encoded.firsts[None, :1]",
+        "tests/test_detection_family.py::test_the_context_head_is_that_of_debertav3",
+    ),
+    (
+        "a collocation is measured by its worst cut",
+        "objectives/collocations.py",
+        "cut = np.maximum(cut, one + other)",
+        "cut = np.where(np.isinf(cut), one + other, np.minimum(cut, one + other))",
+        "tests/test_pmi_family.py::test_the_measure_of_a_collocation_written_out",
+    ),
+    (
+        "collocations of what is held out",
+        "objectives/collocations.py",
+        "np.flatnonzero(~held_out)",
+        "np.flatnonzero(held_out | True)",
+        "tests/test_pmi_family.py::test_collocations_are_those_of_a_loop_over_all_segmentations[40]",
+    ),
+    (
+        "a contained collocation counts beside the larger one",
+        "objectives/collocations.py",
+        "(ends > before)",
+        "(ends > 0)",
+        "tests/test_pmi_family.py::test_a_unit_is_the_longest_collocation",
+    ),
+    (
+        "of overlapping collocations always the first is taken",
+        "objectives/collocations.py",
+        'order = draws.per_token("collocation", sequences.rows[heads], sequences.places[heads])',
+        "order = heads",
+        "tests/test_pmi_family.py::test_of_two_that_overlap_either_is_a_unit",
     ),
 )

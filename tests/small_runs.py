@@ -43,6 +43,7 @@ def make_config(folder: Path, **changes: object) -> Config:
         "cache": str(folder / "cache"),
         "out": str(folder / "run"),
         "encoder": "tiny",
+        "embedding_init": "random",
         "vocab_size": 200,
         "held_out_rate": 0.2,
         "max_length": 32,

@@ -236,11 +236,12 @@ def test_resume_takes_the_settings_of_the_run(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(HARMLESS - {"resume", "trackers", "cache"}))
+@pytest.mark.parametrize("name", sorted(HARMLESS - {"resume", "trackers", "cache", "snapshots"}))
 def test_what_changes_nothing_that_is_learned_may_change(tmp_path: Path, name: str) -> None:
     run = record_run(tmp_path, objective="rtd")
-    config = parse(["--resume", run, f"--{name}", "9"])
-    assert config == dataclasses.replace(Config(objective="rtd", out=run, resume=run), **{name: 9})
+    value = True if getattr(Config(), name) is False else 9
+    config = parse(["--resume", run, f"--{name}", str(value).lower()])
+    assert config == dataclasses.replace(Config(objective="rtd", out=run, resume=run), **{name: value})
 
 
 def test_everything_else_is_listed_with_old_and_new(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_every_check_is_made_and_an_assertion_names_the_objective(capsys):
     first, second, third = str(caught.value).splitlines()
     assert re.fullmatch(r"flawed: the first loss flawed is 1\.3[89]\d, and chance 0\.693; .*", first)  # twice ln 2
     assert second.endswith("has no gradient; leave out what the loss does not use")
-    assert re.fullmatch(r"flawed: eight .* by heart: a loss of 1\.3[89]\d, then 1\.3[89]\d", third)
+    assert re.fullmatch(r"flawed: four .* by heart: a loss of 1\.3[89]\d, then 1\.3[89]\d", third)
     assert contract.main(["tests.test_contract.Flawed:flaw=type"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["holds"] * 3 + ["FAILS"] + ["holds"] * 5

@@ -1,5 +1,6 @@
 """Objectives that set the examples of a micro-batch against each other: texts, loss, several processes."""
 
+from dataclasses import replace
 from math import exp, log
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_a_crop_begins_anywhere_alike(corpus):
 
     sequences = make_sequences([42] * 5000)
     ids = np.where(sequences.is_special, sequences.token_ids, 4 + sequences.places)
-    sequences = type(sequences)(**vars(sequences) | {"token_ids": ids, "original_ids": ids})
+    sequences = replace(sequences, token_ids=ids, original_ids=ids)
     corruption = OBJECTIVES["scl"]().corrupt(sequences, draws_for(sequences), context_of(corpus, sequences))
     crop = corruption.views["crop"].sequences
     starts = np.bincount(crop.token_ids[crop.offsets[:-1] + 1] - 5)

@@ -13,7 +13,7 @@ from corpora.tables import Tables
 from generators import GENERATORS
 from objectives import build_objectives
 from objectives.base import TextStatistics, levels_of
-from objectives.batch import DeviceProposal, DeviceTarget, Encoded, Filling
+from objectives.batch import Batch, DeviceProposal, DeviceTarget, Encoded, Filling, View
 from objectives.draws import Draws
 from objectives.heads_detection import EnergyHead, MultiChoiceHead, TokenClassHead, entropy_of
 from objectives.rts import draw_others
@@ -349,23 +349,59 @@ def test_a_choice_is_the_original_or_to_reject(corpus):
     (objective,) = build_objectives("multi_choice_cloze:num_candidates=4")
     drawn = torch.tensor([[50, 51, 52, 53], [60, 61, 62, 63], [70, 70, 71, 72], [80, 81, 90, 82], [90, 81, 90, 82]])
     original = torch.tensor([50, 99, 99, 90, 90])
-    positions = torch.arange(5)
-    proposal = DeviceProposal(positions, original, torch.zeros(5, 4), torch.ones(5, dtype=torch.bool))
-    judged = objective.judge({"choice": DeviceTarget(positions, original)}, None, Filling(proposal, drawn, None))
-    assert judged["choice"].values.tolist() == [0, 1, 1, 1, 0]
+    original, drawn = torch.cat([original, torch.tensor([20, 30])]), torch.cat([drawn, drawn[:1], drawn[1:2]])
+    drawn[6, 2] = 30  # the last two are not selected: they show what the text has
+    positions, fills = torch.arange(7), torch.arange(7) < 5
+    proposal = DeviceProposal(positions, original, torch.zeros(7, 4), fills)
+    shown = View(torch.where(fills, drawn[:, 0], original)[None], torch.ones(1, 7), torch.zeros(1, 7))
+    batch = Batch(main=shown, targets={}, proposals={})
+    judged = objective.judge({"choice": DeviceTarget(positions, original)}, batch, Filling(proposal, drawn, None))
+    assert judged["choice"].values.tolist() == [0, 1, 1, 1, 0, 0, 0]
     assert judged["choice"].extras["candidates"].tolist() == [
         [-1, 51, 52, 53],
         [99, 61, 62, 63],
         [99, -1, 71, 72],
         [90, 81, -1, 82],
         [-1, 81, -1, 82],
+        [50, 51, 52, 53],
+        [60, 61, -1, 63],
     ]
+
+
+def test_every_ordinary_token_has_a_choice_and_the_generator_learns_at_the_selected(corpus):
+    """Xu et al., 2020; the default asks as they do, and `asked=selected` about the same draws at fewer tokens."""
+    sequences, target, proposal = build(corpus, "multi_choice_cloze")
+    _, few, narrow = build(corpus, "multi_choice_cloze:asked=selected")
+    assert np.array_equal(target.positions, np.flatnonzero(~sequences.is_special))
+    assert np.array_equal(proposal.positions, target.positions) and np.array_equal(proposal.fills, proposal.learns)
+    assert np.array_equal(target.positions[proposal.fills], few.positions)
+    assert np.array_equal(proposal.uniforms[proposal.fills], narrow.uniforms)
+    shown = sequences.token_ids[target.positions]
+    assert np.array_equal(shown == corpus.vocabulary.mask_id, proposal.fills)
+    model = make_model(corpus, "multi_choice_cloze")
+    batch = to_batch(open_stream(corpus, "multi_choice_cloze").build(np.arange(8)), corpus.vocabulary)
+    losses, selected = model(batch), int(batch.proposals["multi_choice_cloze"].fills.sum())
+    assert losses["multi_choice_cloze"].count == int((batch.input_ids > 3).sum()) > 6 * selected
+    (learned,) = (loss for name, loss in losses.items() if name != "multi_choice_cloze")
+    assert learned.count == selected and int(learned.statistics["hidden_count"]) == selected
+
+
+def test_the_right_choice_is_to_reject_where_a_later_objective_hides(corpus):
+    batch = to_batch(open_stream(corpus, spec := "multi_choice_cloze+mlm").build(np.arange(32)), corpus.vocabulary)
+    model = make_model(corpus, spec).eval()
+    with torch.no_grad():
+        after, fillings, _ = model._fill(batch, {})
+    name = "multi_choice_cloze"
+    judged = model.objectives[name].judge(batch.targets[name], after, fillings[name])["choice"]
+    hidden = after.input_ids.flatten()[judged.positions] == corpus.vocabulary.mask_id
+    assert hidden.sum() > 100 and not judged.values[hidden].any()
 
 
 def test_candidates_have_draws_of_their_own(corpus):
     _, target, proposal = build(corpus, "multi_choice_cloze")
     assert proposal.uniforms.shape == (len(target.positions), 10)
-    assert len(np.unique(proposal.uniforms)) > 0.999 * proposal.uniforms.size
+    size = proposal.uniforms.size
+    assert size - len(np.unique(proposal.uniforms)) == pytest.approx(size**2 / 2**25, rel=0.2)  # of 2**24 numbers
     assert proposal.uniforms.mean(axis=0).tolist() == pytest.approx([0.5] * 10, abs=0.04)
 
 
@@ -374,7 +410,9 @@ def test_the_shown_token_is_the_first_draw(corpus):
     positions = judged["choice"].positions
     shown = after.input_ids.flatten()[positions]
     original = batch.proposals["multi_choice_cloze"].original_ids
+    selected = batch.proposals["multi_choice_cloze"].fills
     assert torch.equal(judged["choice"].values == 0, shown == original)
+    assert torch.equal(shown[~selected], original[~selected]) and (shown != original).sum() > 0.9 * selected.sum()
     candidates = judged["choice"].extras["candidates"]
     assert not (candidates == shown[:, None]).any()
     assert torch.equal((candidates == original[:, None]).sum(1), (shown != original).long())
@@ -395,6 +433,25 @@ def test_a_choice_scores_candidates_by_their_rows_of_the_table(corpus):
     assert float(loss.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     figures = head.summarise({name: value.numpy() for name, value in loss.statistics.items()}, 3)
     assert figures["reject_rate"] == pytest.approx(1 / 3)
+
+
+def test_the_context_head_is_that_of_debertav3(corpus):
+    """LN(h + h of [CLS]), dense, activation, one logit; and the chance, the gradients and counts of the contract."""
+    model = make_model(corpus, "rtd:head=context")
+    head, batch = model.heads["rtd"], to_batch(open_stream(corpus, "rtd").build(np.arange(8)), corpus.vocabulary)
+    loss = model(batch)["rtd"]
+    assert float(loss.total.detach()) / loss.count == pytest.approx(log(2), rel=0.02)
+    loss.total.backward()
+    assert all(p.grad.abs().sum() > 0 for p in head.parameters())
+    hidden, positions = torch.randn(2, 5, 128), torch.tensor([0, 3, 6])
+    target = DeviceTarget(positions, torch.tensor([0, 1, 1]))
+    found = head(Encoded(hidden, torch.zeros(2, 5), torch.zeros(200, 128)), {"is_replaced": target}).total
+    seen = torch.stack([hidden[0, 0] + hidden[0, 0], hidden[0, 3] + hidden[0, 0], hidden[1, 1] + hidden[1, 0]])
+    logits = head.detection.classifier(head.detection.transform(F.layer_norm(seen, (128,), eps=1e-12))).squeeze(1)
+    expected = F.binary_cross_entropy_with_logits(logits, target.values.float(), reduction="sum")
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    with pytest.raises(UserError, match="head is 'cls'; it must be token or context"):
+        build_objectives("rtd:head=cls")
 
 
 def test_macro_f1_is_the_mean_over_classes():

@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from corpora.errors import UserError
-from probes.explain import main, render
+from probes.__main__ import main
+from probes.explain import render
 from probes.explain_heads import find_folders, open_head
 from probes.explain_html import show, write_page
 from probes.explain_tables import explain, explain_head
@@ -99,8 +100,12 @@ def test_hidden_tokens_are_asked_one_by_one(tmp_path):
         hidden, labels = ids.clone(), torch.full_like(ids, -100)
         hidden[0, place], labels[0, place] = tokenizer.mask_token_id, ids[0, place]
         losses.append(float(model(input_ids=hidden, labels=labels).loss.detach()))
-    assert explanation.mean_loss == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    assert explanation.mean_loss == pytest.approx(sum(losses) / len(losses), abs=1e-6)
     assert [line.cells[3] for line in explanation.lines[1:-1]] == [f"{loss:.3f}" for loss in losses]
+    shown = [line.cells[:2] for line in explain_head(folder, "Kyotoan lives").lines]
+    pieces = tokenizer.tokenize("Kyotoan")
+    assert len(pieces) > 1 and shown[0] == ("[CLS]", "special token") and shown[-1] == ("[SEP]", "special token")
+    assert shown[1:-1] == [(pieces[0], ""), *((piece, "continues") for piece in pieces[1:]), ("lives", "")]
     blank = explain_head(folder, "Anders walked to [MASK]")
     assert blank.mean_loss is None and [line.cells[1] for line in blank.lines].count("hidden") == 1
 
@@ -133,7 +138,7 @@ def test_a_sequence_head_gives_every_label_its_probability(tmp_path):
 
 def test_an_untrained_head_is_named_before_any_figure(tmp_path, capsys):
     folder = save_encoder(tmp_path)
-    assert main([folder, "Anders lives", "--head", "token"]) == 0
+    assert main(["explain", folder, "Anders lives", "--head", "token"]) == 0
     printed = capsys.readouterr().out
     assert printed.index("NOT TRAINED: 2 tensors") < printed.index("Prob.")
     assert "classifier.bias" in printed and "do not say" not in printed
@@ -153,10 +158,10 @@ def test_a_run_is_asked_through_its_heads(tmp_path, capsys):
     save(tmp_path / "heads" / "mlm", BertForMaskedLM)
     save(tmp_path / "heads" / "nsp", BertForNextSentencePrediction)
     assert [folder.rpartition("/")[2] for folder in find_folders(str(tmp_path))] == ["mlm", "nsp"]
-    assert main([str(tmp_path), "Anders lives"]) == 2  # NSP wants a second text, and the rest is shown
+    assert main(["explain", str(tmp_path), "Anders lives"]) == 2  # NSP wants a second text, and the rest is shown
     printed = capsys.readouterr()
     assert "BertForMaskedLM" in printed.out and "nsp was not asked" in printed.err
-    assert main([str(tmp_path), "Anders lives", "--second", "in Rome"]) == 0
+    assert main(["explain", str(tmp_path), "Anders lives", "--second", "in Rome"]) == 0
 
 
 def test_a_text_that_is_too_long_is_cut_and_said_so(tagger):
@@ -203,7 +208,7 @@ def test_the_terminal_is_80_columns_wide_and_gets_no_control_characters(tagger):
 
 def test_the_command_writes_a_page_and_refuses_in_one_line(tagger, tmp_path, capsys):
     page = tmp_path / "page.html"
-    assert main([tagger, TEXT, "--labels", " ".join(LABELS), "--html", str(page)]) == 0
+    assert main(["explain", tagger, TEXT, "--labels", " ".join(LABELS), "--html", str(page)]) == 0
     assert "Mean loss over 6 labelled tokens" in capsys.readouterr().out and page.read_text().startswith("<!DOCTYPE")
     for argv, said in [
         ([str(tmp_path / "none"), "x"], "there is no folder"),
@@ -211,6 +216,6 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tagger, tmp_path, cap
         ([tagger], "the following arguments are required: TEXT"),
         ([tagger, "x", "--top", "0"], "--top is 0"),
     ]:
-        assert main(argv) == 2
+        assert main(["explain", *argv]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1 and said in error

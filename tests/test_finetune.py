@@ -16,10 +16,12 @@ from transformers import (
 )
 
 from corpora.errors import UserError
-from probes.finetune.command import finetune, main, parse
+from probes.__main__ import main
+from probes.finetune.command import parse
 from probes.finetune.data import SequenceData, TokenData
-from probes.finetune.loading import load_head, load_tokenizer, max_positions, put_head_on
+from probes.finetune.loading import find_max_length, load_head, load_tokenizer, put_head_on
 from probes.finetune.recipe import Recipe, layer_factors, read_recipe, schedule_factor
+from probes.finetune.run import finetune
 from probes.finetune.sequence_task import SequenceTask, encode_sequences, score_classes, score_numbers
 from probes.finetune.sequence_task import find_names as find_classes
 from probes.finetune.token_task import (
@@ -234,6 +236,14 @@ def test_the_published_recipe_is_in_its_file():
         Recipe(**read_recipe(str(RECIPES / f"{name}.yaml")))
 
 
+def test_a_published_recipe_runs_on_another_encoder_and_files(tmp_path, folder, capsys):
+    path = write_ner(tmp_path / "a.tsv", 30)
+    recipe = ["--recipe", str(RECIPES / "panx_it_xlmr.yaml"), "--subsample_rate", "0.5", "--threads", "1"]
+    assert main(["finetune", folder, *recipe, "--train", path, "--dev", path, "--test", ""]) == 0
+    printed = capsys.readouterr().out
+    assert "train: 15 of 30 sentences, 75 words" in printed and "reference: with xlm-roberta-base" in printed
+
+
 def test_batches_of_like_length_hold_every_row_once():
     lengths = list(np.random.default_rng(0).integers(3, 60, 1000))
     plain, sorted_ = (list(order_rows(lengths, 10, 1, Recipe(by_length=by_length))) for by_length in (False, True))
@@ -272,7 +282,7 @@ def test_a_new_head_starts_alike_whatever_head_the_folder_has(tmp_path, folder):
 def test_robertas_positions_start_after_its_padding(tmp_path):
     folder = save_encoder(tmp_path, "roberta", positions=20)
     model, tokenizer = put_head_on(folder, TokenTask.auto_class, {}, seed=0).model, load_tokenizer(folder)
-    length = max_positions(model.config, tokenizer)
+    length = find_max_length(model.config, tokenizer)
     assert length == 20
     model(input_ids=torch.full((1, length), 7))
     with pytest.raises((IndexError, RuntimeError)):
@@ -424,14 +434,14 @@ def test_what_cannot_be_used_is_one_line(tmp_path, folder, capsys, what, options
     (tmp_path / "data").mkdir()
     path = write_ner(tmp_path / "data" / "a.tsv", 3)
     encoder = bad_folder(tmp_path, folder, what)
-    assert main([encoder, "--train", path, "--dev", path, "--threads", "1", *options]) == 2
+    assert main(["finetune", encoder, "--train", path, "--dev", path, "--threads", "1", *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error
 
 
 def test_help_teaches_and_fits_80_columns(capsys):
     with pytest.raises(SystemExit):
-        main(["--help"])
+        main(["finetune", "--help"])
     text = capsys.readouterr().out
     assert "recipes/panx_it_xlmr.yaml" in text and "--layer_decay" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -17,7 +17,7 @@ from tests.test_objectives import make_model, open_stream
 from tests.test_recovery_family import context_of, plain_of
 from training.config import Config
 from training.encoders import EncoderSpec, build_encoder
-from training.setup import make_optimizer
+from training.optimizer import make_optimizer
 from training.stream import to_batch
 
 # ---- a teacher

@@ -243,10 +243,10 @@ def test_the_default_draws_what_it_always_drew(corpus):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("mlm:strategy=span", "strategy is 'span'; it must be tokens, words, ngrams or spans"),
+        ("mlm:strategy=span", "strategy is 'span'; it must be tokens, words, ngrams, spans or pmi"),
         ("mlm:count=all", "count is 'all'; it must be exact, bernoulli or probabilistic"),
         ("mlm:decided_by=word", "decided_by is 'word'; it must be token or unit"),
-        ("mlm:longest=3", "longest is for strategies ngrams and spans, and at least 1"),
+        ("mlm:longest=3", "longest is for strategies ngrams, spans and pmi, and at least 1"),
         ("mac:similar_token_rate=0.95", "similar_token_rate and random_token_rate add up to more than 1"),
     ],
 )

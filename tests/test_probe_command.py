@@ -46,8 +46,10 @@ def test_every_subcommand_and_option_is_in_the_help_within_eighty_columns(capsys
 
 
 @pytest.mark.slow
-def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from probes.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+@pytest.mark.parametrize("command", [[], ["minimal-pairs"], ["finetune"]])
+def test_help_does_not_wait_for_torch(command: list[str]) -> None:
+    argv = [*command, "--help"]
+    code = f"import sys; from probes.__main__ import main\ntry: main({argv})\nexcept SystemExit: pass\n"
     check = code + "assert not {'torch', 'transformers', 'sklearn', 'matplotlib'} & set(sys.modules)"
     ended = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

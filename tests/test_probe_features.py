@@ -11,7 +11,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedToken
 
 from corpora.errors import UserError
 from probes.encoder import load_encoder, random_twin
-from probes.features import FeatureStore, combine, extract
+from probes.feature_store import FeatureStore, combine
+from probes.features import extract
 from probes.probe import WHOLE_TEXT, Probe
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -8,7 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 
 from corpora.errors import UserError
-from probes.fit import L2_GRID, fit_linear, fit_mlp, fit_scalar_mix, score, solve_logistic, standardise
+from probes.descent import fit_mlp, fit_scalar_mix
+from probes.fit import L2_GRID, fit_linear
+from probes.logistic import solve_logistic, standardise
+from probes.metrics import score
 from probes.statistics import control_labels_by_type
 
 

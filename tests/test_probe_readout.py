@@ -13,13 +13,12 @@ from corpora.tokenizer import train_tokenizer
 from probes.encoder import load_encoder
 from probes.readout import (
     ReadoutSettings,
-    count_tokens,
-    cut_rows,
     evaluate_readout,
     masked_readout,
     read_hidden,
     train_readout,
 )
+from probes.readout_rows import count_tokens, cut_rows
 from probes.scoring import encode_texts, masked_log_probabilities
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 from corpora.errors import UserError
-from probes.fit import score
+from probes.metrics import score
 from probes.statistics import (
     Interval,
     Resampled,

@@ -5,13 +5,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from corpora.errors import UserError
-from probes.structural import (
-    distance_spearman,
-    fit_structural,
-    linear_chain_uuas,
-    minimum_spanning_tree,
-    tree_distances,
-)
+from probes.structural import fit_structural
+from probes.trees import distance_spearman, linear_chain_uuas, minimum_spanning_tree, tree_distances
 
 WIDTH = 12
 

@@ -15,7 +15,7 @@ from corpora.errors import UserError
 from probes.__main__ import main
 from probes.build import Built, build_treebank, choose_names, find_text
 from probes.encoder import load_encoder
-from probes.features import FeatureStore
+from probes.feature_store import FeatureStore
 from probes.fit import fit_linear
 from probes.groups import compare_groups, summarise
 from probes.members import Member

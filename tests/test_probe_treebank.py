@@ -14,16 +14,13 @@ from probes.treebank import (
     TREEBANK_PROBES,
     build_suite,
     build_treebank_suite,
-    build_trees,
-    collect_trees,
     control_ceiling,
-    linear_chain,
     read_treebank,
-    score_unlabelled,
     type_majority,
 )
 from probes.treebank_read import Tree, Word
 from probes.treebank_sentences import find_clauses, invert
+from probes.treebank_trees import build_dependency_tree
 
 CONTRACTIONS = """\
 # newdoc id = one
@@ -358,22 +355,21 @@ def test_size_bounds_the_words_and_a_seed_fixes_them(trees):
     assert first.texts != other.texts
 
 
-def test_trees_are_arrays_and_a_chain_finds_the_arcs_between_neighbours(tmp_path):
-    path = write(tmp_path, CONTRACTIONS)
-    trees = build_trees(path, path, path)
-    assert len(trees) == 3 and trees.split.tolist() == [TRAIN, DEV, TEST] and trees.groups.tolist() == [0, 1, 2]
-    assert trees.heads[0].tolist() == [1, -1, 4, 4, 1, 1, 1, 6, 1]
-    assert trees.is_punctuation[0].tolist() == [False] * 5 + [True] + [False] * 2 + [True]
-    assert trees.spans[0].shape == (9, 2) and trees.spans[0][1].tolist() == [4, 9]
+def test_a_tree_is_words_with_their_heads_and_a_chain_finds_the_arcs_between_neighbours(tmp_path):
+    path = write(tmp_path, "\n".join([CONTRACTIONS] * 40))
+    probe = build_dependency_tree(read_treebank(path, path, path), 0, None)
+    assert probe.texts[:40] == probe.texts[40:80] and len(probe.texts) == 120  # equal sentences stay apart
+    first = probe.places[:, 0, 0] == 0
+    assert (probe.labels[first] - 1).tolist() == [1, -1, 4, 4, 1, 1, 1, 6, 1]
+    assert probe.subsets["punctuation"][first].tolist() == [False] * 5 + [True] + [False] * 2 + [True]
+    assert probe.places[first, 0, 1:].tolist()[1] == [4, 9]
     # Without punctuation: Non-parlo, di-casa, la-casa, parlo-casa, parlo-do, do-n't; neighbours: 1st, 3rd, 6th.
-    assert linear_chain(trees) == 3 / 6
-    gold = np.full((9, 9), 5.0)
-    for a, b in enumerate(trees.heads[2].tolist()):
-        if b >= 0:
-            gold[a, b] = gold[b, a] = 1.0
-    assert score_unlabelled(trees, [2], [gold]) == 1.0
+    assert probe.surface == {"linear_chain": 3 / 6} and probe.metric == "uuas" and probe.kind == "structural"
 
 
-def test_collected_trees_keep_the_order_of_the_sentences(trees):
-    collected = collect_trees(trees)
-    assert collected.texts[17] == trees[17].text and len(collected) == 600
+def test_a_treebank_with_too_few_words_has_no_trees(tmp_path):
+    path = write(tmp_path, CONTRACTIONS)
+    with pytest.raises(
+        UserError, match="^probe dependency_tree: the text gives 9 training, 9 development, 9 test items"
+    ):
+        build_dependency_tree(read_treebank(path, path, path), 0, None)

@@ -86,10 +86,15 @@ def test_one_document_is_refused(vocabulary, tmp_path):
 
 def test_passages_that_cannot_carry_an_objective_are_skipped_and_counted(corpus):
     every = open_stream(corpus, "mlm")
-    for spec, needed in (("nsp", 2), ("sentence_shuffle", 3), ("sentence_shuffle:min_sentences=5", 5)):
+    for spec, needed in (("nsp", 2), ("sentence_shuffle:fair_lengths=false", 3)):
         stream = open_stream(corpus, spec, max_length=64 + (spec == "nsp"))
         assert stream.num_skipped == (every.passages.num_sentences < needed).sum()
         assert (stream.passages.num_sentences >= needed).all()
+    for spec, needed in (("sentence_shuffle", 3), ("sentence_shuffle:min_sentences=5", 5)):
+        stream = open_stream(corpus, spec)
+        assert stream.num_skipped == (every.passages.num_fair < needed).sum()
+        assert stream.num_skipped > (every.passages.num_sentences < needed).sum()
+        assert (stream.passages.num_fair >= needed).all()
 
 
 def test_a_corpus_that_no_passage_of_can_carry_the_objective_is_refused(vocabulary, tmp_path):
@@ -98,18 +103,20 @@ def test_a_corpus_that_no_passage_of_can_carry_the_objective_is_refused(vocabula
         open_stream(corpus, "sentence_shuffle")
 
 
-def test_a_shuffled_passage_has_the_same_sentences_in_another_order(corpus):
+@pytest.mark.parametrize("fair", ["true", "false"])
+def test_a_shuffled_passage_has_the_same_sentences_in_another_order(corpus, fair):
     """Invariants 30 to 32: never the identity, the same multiset of tokens, each sentence whole."""
-    shuffled = open_stream(corpus, "sentence_shuffle").build(np.arange(400))
-    stream = open_stream(corpus, "sentence_shuffle")
+    stream = open_stream(corpus, f"sentence_shuffle:fair_lengths={fair}")
+    shuffled = stream.build(np.arange(400))
     labels = shuffled.targets["sentence_shuffle"]["is_shuffled"].values
     passages = stream.passages.select(stream.passage_indices(np.arange(400)))
+    firsts = passages.fair_firsts if fair == "true" else passages.first_sentences
     assert labels.mean() == 0.5
     for row, ((text,), label) in enumerate(zip(texts_of(shuffled, corpus.vocabulary), labels, strict=True)):
         offsets = corpus.sentence_offsets
         sentences = [
             tuple(corpus.token_ids[offsets[s] : offsets[s + 1]].tolist())
-            for s in range(passages.first_sentences[row], passages.last_sentences[row])
+            for s in range(firsts[row], passages.last_sentences[row])
         ]
         original = tuple(token for sentence in sentences for token in sentence)
         assert Counter(text) == Counter(original)

@@ -227,9 +227,9 @@ def test_copies_of_a_document_are_all_on_one_side(tmp_path: Path, cache: Path) -
 
 def test_a_document_stays_on_its_side_when_others_come_and_go() -> None:
     hashes = np.random.default_rng(0).integers(0, 1 << 64, 100_000, dtype=np.uint64)
-    chosen = build._choose_held_out(hashes, 0.02)
+    chosen = build.choose_held_out(hashes, 0.02)
     assert chosen.mean() == pytest.approx(0.02, abs=0.002)
-    assert (build._choose_held_out(hashes[5000:90_000:2], 0.02) == chosen[5000:90_000:2]).all()
+    assert (build.choose_held_out(hashes[5000:90_000:2], 0.02) == chosen[5000:90_000:2]).all()
 
 
 @pytest.mark.parametrize("rate", [1e-9, 0.02, 0.5, 0.999999999])
@@ -260,7 +260,7 @@ def test_the_tokenizer_is_trained_on_the_training_side_alone(
     monkeypatch.setattr(build, "train_tokenizer", lambda texts, *rest: train(iter(shown.extend(texts) or shown), *rest))
     corpus = prepare(path, cache, held_out_rate=0.3)
     documents = make_documents(30)
-    is_held_out = build._choose_held_out(hash_texts(documents), 0.3)
+    is_held_out = build.choose_held_out(hash_texts(documents), 0.3)
     assert shown == [text for text, held_out in zip(documents, is_held_out, strict=True) if not held_out]
     assert 0 < corpus.is_held_out.sum() < 30
 

@@ -66,12 +66,20 @@ def write_gradients(config: Config, out: Path) -> None:
         save_file({name: p.grad for name, p in run.model.named_parameters()}, out / "gradients.safetensors")
 
 
-if __name__ == "__main__":
-    settings, out_folder, steps = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    out_folder.mkdir(parents=True, exist_ok=True)
-    if steps:
-        write_trace(Config.from_dict(settings), out_folder, steps)
+def main(settings: dict, out: Path, num_steps: int) -> None:
+    """Write what a run sees, or its gradients where there are no steps; for several by name, each in its folder."""
+    if "corpus" not in settings:
+        for name, each in settings.items():
+            main(each, out / name, num_steps)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    if num_steps:
+        write_trace(Config.from_dict(settings), out, num_steps)
     else:
-        write_gradients(Config.from_dict(settings), out_folder)
+        write_gradients(Config.from_dict(settings), out)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

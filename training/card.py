@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from .chance import LEVELS, add_base_rates, chance_of
 from .curves import draw_curves
 from .export import EXPORT_RECORD, publish_files
 from .redact import redact_command, redact_settings, shorten_absolute_paths, shorten_path
@@ -22,12 +23,6 @@ _FIGURES = {
     "average_precision": "average precision",
     "f1": "F1 at probability .5",
 }
-_LEVELS = {
-    "ln V": "every token alike",
-    "unigram": "tokens by how often they occur",
-    "ln 2": "yes and no alike",
-    "base rate": "always the share of positives",
-}
 _OF_THE_MACHINE = ("out", "cache", "resume")
 
 
@@ -41,7 +36,7 @@ def write_card(folder: Path, record: Mapping[str, Any], metrics: Sequence[Mappin
     exported = json.loads(path.read_text(encoding="utf-8"))["folders"] if path.is_file() else {}
     name = folder.resolve().name
     held_out = [row for row in metrics if row.get("split") == "held_out"]
-    chance = _add_base_rates(record.get("chance", {}), held_out)
+    chance = add_base_rates(record.get("chance", {}), held_out)
 
     def write(place: Path) -> None:
         drawn = draw_curves(place / PICTURE, metrics, chance, _describe(record))
@@ -157,7 +152,7 @@ def _tell_results(held_out: Sequence[Mapping[str, Any]], chance: Mapping[str, An
         for name, loss in losses.items():
             lines += _tabulate(name, loss, last.get("metrics", {}).get(name, {}), chance.get(name, {}))
         used = dict.fromkeys(level for name in losses for level in chance.get(name, {}))
-        explained = [f"{level} = {_LEVELS[level]}" for level in used if level in _LEVELS]
+        explained = [f"{level} = {LEVELS[level]}" for level in used if level in LEVELS]
         lines += ["", f"Chance: {'; '.join(explained)}."] if explained else []
     else:
         lines.append("Nothing was held out, so that nothing is known of text that it has not seen.")
@@ -172,35 +167,8 @@ def _tabulate(name: str, loss: float, figures: Mapping[str, float], levels: Mapp
     hidden_is_all = _figure(figures.get("hidden_loss")) == _figure(loss)
     for key, label in _FIGURES.items():
         if key in figures and not (hidden_is_all and key.startswith("hidden_")):
-            level = beside if key == "hidden_loss" else _chance_of(key, figures)
+            level = beside if key == "hidden_loss" else chance_of(key, figures)
             yield f"| `{name}` | {label} | {_figure(figures[key])} | {level or '–'} |"
-
-
-def _chance_of(key: str, figures: Mapping[str, float]) -> str:
-    """Return what a predictor gets that does not look at the text, where the figures tell."""
-    positives = figures.get("positive_rate")
-    if key == "auroc":
-        return "0.500"
-    if key == "accuracy" and "majority" in figures:
-        return f"{figures['majority']:.3f} (the larger class)"
-    if key == "average_precision" and positives is not None:
-        return f"{positives:.3f} (the share of positives)"
-    if key == "f1" and positives is not None:
-        return f"{2 * positives / (1 + positives):.3f} (always yes)"
-    return ""
-
-
-def _add_base_rates(
-    chance: Mapping[str, Mapping[str, float]], held_out: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, float]]:
-    """Add to a detection's levels the loss of always saying the share of positives, below ln 2 where they are few."""
-    levels = {name: dict(each) for name, each in chance.items()}
-    for name, figures in (held_out[-1].get("metrics", {}) if held_out else {}).items():
-        rate = figures.get("positive_rate", 0)
-        if 0 < rate < 1:
-            entropy = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
-            levels[name] = levels.get(name, {}) | {"base rate": entropy}
-    return levels
 
 
 def _tell_labels(exported: Mapping[str, Any]) -> str:

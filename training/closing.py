@@ -2,10 +2,10 @@
 
 import shlex
 
-from .log import format_seconds
-from .setup import Run
+from corpora.console import format_seconds
 
-_ENOUGH = 0.02  # a loss less than this share below chance has learned nothing worth the name
+from .guard import stand
+from .setup import Run
 
 
 def closing_words(run: Run) -> str:
@@ -23,8 +23,8 @@ def closing_words(run: Run) -> str:
             lines.append(f"    AUROC {figures['auroc']:.3f} (chance .500)")
         elif "majority" in figures:
             lines.append(f"    accuracy {figures['accuracy']:.3f} (majority {figures['majority']:.3f})")
-        elif chance - loss < _ENOUGH * chance:
-            lines.append("    no better than the frequencies of the tokens: it needs more steps")
+        if all(each.sits for each in stand(figures, run.chance[name])):
+            lines.append("    at chance: docs/stuck.md says what may help")
     return "\n".join([*lines, "", "next:", *(f"  {command}" for command in next_commands(run, folder))])
 
 

@@ -1,6 +1,5 @@
 """The command line of the main job: each setting is an option, and everything that is wrong is told at once."""
 
-import argparse
 import ast
 import dataclasses
 import difflib
@@ -15,6 +14,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from corpora.console import Help
 from corpora.errors import UserError
 
 from .config import CHOICES, GROUPS, HARMLESS, Config
@@ -23,6 +23,7 @@ from .recipes import expand_recipe
 from .yaml_settings import read_yaml, write_yaml
 
 _HINTS: dict[str, Any] = typing.get_type_hints(Config)
+_TUPLES = [name for name, hint in _HINTS.items() if typing.get_origin(hint) is tuple]
 _OPTIONS = [*_HINTS, "config", "print_config", "help"]
 _DESCRIPTION = """\
 Pretrain an encoder on raw text.
@@ -82,6 +83,13 @@ def parse(argv: Sequence[str]) -> Config:
     return config
 
 
+def make_config(settings: Mapping[str, Any], where: str) -> tuple[Config, list[str]]:
+    """Return the configuration that settings from a file ask for, and all that is wrong with it, one line each."""
+    problems: list[str] = []
+    config = Config(**_expand(_read_settings(build_parser(), settings, where, problems), problems))
+    return config, problems + config.problems()
+
+
 def _expand(given: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     try:
         return expand_recipe(given)
@@ -97,7 +105,7 @@ def build_parser() -> ArgumentParser:
         usage="python pretrain.py [--config FILE] [--OPTION VALUE ...]",
         description=_DESCRIPTION,
         epilog=write_epilog(),
-        formatter_class=_Help,
+        formatter_class=Help,
         exit_on_error=False,
         add_help=False,
     )
@@ -108,7 +116,7 @@ def build_parser() -> ArgumentParser:
             group = parser.add_argument_group(GROUPS[field.name])
         group.add_argument(
             f"--{field.name}",
-            type=tuple[str, ...] | str if field.name == "trackers" else _HINTS[field.name],
+            type=_HINTS[field.name] | str if field.name in _TUPLES else _HINTS[field.name],
             default=field.default,
             help=_explain(meanings[field.name], field.default),
             metavar="|".join(CHOICES.get(field.name, ())) or _describe(field.name, _METAVARS),
@@ -156,7 +164,7 @@ def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
             problems.append(f"--{name} is unknown{_suggest(name, '--')}")
         elif name == "print_config" or (_HINTS.get(name) is bool and not values):
             options.append((name, "true"))
-        elif name == "trackers" and values:
+        elif name in _TUPLES and values:
             options.append((name, ",".join(values)))
         elif len(values) == 1:
             options.append((name, values[0]))
@@ -180,10 +188,10 @@ def _read_option(parser: ArgumentParser, name: str, text: str, problems: list[st
         return {name: text}  # as YAML, `rtd: mask_rate=0.25` would be a mapping
     try:
         value = parser.parse_args([f"--{name}={text}"], defaults=False)[name]
-    except ArgumentError:
+        return {name: _finish(name, value)}
+    except (ArgumentError, ValueError):
         problems.append(f"--{name} is '{text}'; it must be {_describe(name, _KINDS, text)}")
         return {}
-    return {name: _finish(name, value)}
 
 
 def _read_settings(
@@ -196,24 +204,25 @@ def _read_settings(
             problems.append(f"{where}: {name} is unknown{_suggest(str(name))}")
             continue
         try:
-            parsed = parser.parse_object({name: value}, defaults=False)[name]
+            parsed = _finish(name, parser.parse_object({name: value}, defaults=False)[name])
             is_missing = value is None and type(None) not in typing.get_args(_HINTS[name])
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             is_missing = True
         if is_missing:
             shown = "empty" if value is None else f"'{value}'"
             problems.append(f"{where}: {name} is {shown}; it must be {_describe(name, _KINDS, value)}")
         else:
-            read[name] = _finish(name, parsed)
+            read[name] = parsed
     return read
 
 
 def _finish(name: str, value: Any) -> Any:
-    """Turn the names of trackers, a list or a text with commas, into a tuple."""
-    if name != "trackers":
+    """Turn a list, or a text with commas, into a tuple, where that is what is wanted; ValueError where it can't be."""
+    if name not in _TUPLES or value is None:
         return value
-    names = value.split(",") if isinstance(value, str) else value
-    return tuple(each.strip() for each in names if each.strip())
+    kind = typing.get_args(_HINTS[name])[0]
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(kind(part) for part in (str(each).strip() for each in parts) if part)
 
 
 def _describe(name: str, words: Mapping[Any, str], value: object = None) -> str:
@@ -287,6 +296,7 @@ _METAVARS = {
     float: "NUMBER",
     bool: "true|false",
     tuple[str, ...]: "NAME,NAME",
+    tuple[int, ...]: "INT,INT",
     str: "TEXT",
 }
 _KINDS = {
@@ -296,12 +306,6 @@ _KINDS = {
     float: "a number",
     bool: "true or false",
     tuple[str, ...]: "a name or several, with commas between them",
+    tuple[int, ...]: "a whole number or several, with commas between them",
     str: "a text; in YAML, put it in quotes",
 }
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the examples, and fits 80 columns wherever it is read."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=80)

@@ -24,11 +24,14 @@ HARMLESS = frozenset(
         "eval_examples",
         "save_every",
         "keep",
+        "snapshots",
+        "profile",
         "workers",
         "trackers",
         "cache",
         "threads",
         "resume",
+        "diagnose",
     }
 )
 GROUPS = {  # the first setting of each group -> its title
@@ -102,9 +105,13 @@ class Config:
     max_minutes: float | None = None
     """Instead of max_steps: about how long to train; the number of steps is set from a short measurement at the start,
     then fixed."""
+    optimizer: str = "adamw"
+    """adamw, or muon (Jordan et al., 2024) for the matrices of the layers, with AdamW for tables, heads and vectors."""
     learning_rate: float | None = None
     """Peak learning rate; by default .384 / hidden width, which is .003 at 128 and .0005 at 768 (BERT-base: 1e-4,
     ELECTRA-small: 5e-4)."""
+    muon_learning_rate: float = 0.02
+    """Muon's peak learning rate, of matrices with singular values near 1 (Jordan et al.: .02)."""
     schedule: str = "linear"
     """After the warm-up: linear or cosine decay to zero, or constant_then_decay (the last tenth decays)."""
     warmup_rate: float = 0.05
@@ -124,9 +131,10 @@ class Config:
     init_range: str = "width"
     """How a new encoder's weights start: width, normal of 1 / sqrt(hidden width), or stock, of .02, with which narrow
     encoders learn nothing in minutes."""
-    embedding_init: str = "random"
+    embedding_init: str = "auto"
     """How a new encoder's word table starts: random, or cooccurrence, vectors factorised from counts of neighbours
-    of the training text, with which topics are known from the first step."""
+    of the training text, with which topics are known from the first step; auto: cooccurrence for new encoders up to a
+    width of 256."""
     seed: int = 0
     """Fixes everything that chance decides."""
 
@@ -150,11 +158,19 @@ class Config:
     """Steps between checkpoints."""
     keep: int = 2
     """Checkpoints that are kept, at least 2."""
+    snapshots: tuple[int, ...] = ()
+    """Steps after which the encoder as it is then is kept as well, for `transformers`, in snapshots/STEP of the run's
+    folder; 0 is before the first."""
     trackers: tuple[str, ...] = ()
     """Trackers of accelerate to log to besides metrics.jsonl: tensorboard, wandb, trackio, ..."""
+    profile: bool = False
+    """Whether to trace a few steps after a warm-up: writes trace.json into the run's folder, and prints where the time
+    goes and how much of the machine's peak is used."""
     resume: str | None = None
     """The folder of a run to go on with; its own settings are used, and others given beside it must not contradict
     them."""
+    diagnose: bool = False
+    """Instead of training: show how attention, blocks, gradients, losses and generators start, and what would help."""
 
     def __post_init__(self) -> None:
         if not self.out:
@@ -230,10 +246,12 @@ class Config:
                 found.append(f"--{name} is {value}; it must be {finite}at least {low}")
         if self.seed > _LARGEST_SEED:
             found.append(f"--seed is {self.seed}; it must be at most {_LARGEST_SEED}")
+        if any(step < 0 for step in self.snapshots):
+            found.append(f"--snapshots has {min(self.snapshots)}; steps are counted from 0")
         for name in ("held_out_rate", "warmup_rate", "dropout", "adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 found.append(f"--{name} is {getattr(self, name)}; it must be in [0, 1)")
-        for name in ("learning_rate", "max_minutes", "max_grad_norm", "adam_epsilon"):
+        for name in ("learning_rate", "muon_learning_rate", "max_minutes", "max_grad_norm", "adam_epsilon"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 found.append(f"--{name} is {value}; it must be above 0")
@@ -241,12 +259,14 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for JSON and YAML."""
-        return {**dataclasses.asdict(self), "trackers": list(self.trackers)}
+        settings = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "Config":
         """Make a configuration from what `as_dict` gave."""
-        return cls(**{**settings, "trackers": tuple(settings.get("trackers", ()))})
+        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in settings.items()}
+        return cls(**plain)
 
 
 def _join_names(spec: str | Mapping[str, Any]) -> str:
@@ -270,9 +290,10 @@ CHOICES = {
     "errors": ("strict", "replace"),
     "tokenizer_kind": ("wordpiece", "bpe", "unigram"),
     "segmenter": ("rules", "punkt"),
+    "optimizer": ("adamw", "muon"),
     "schedule": tuple(SCHEDULES),
     "init_range": ("width", "stock"),
-    "embedding_init": ("random", "cooccurrence"),
+    "embedding_init": ("auto", "random", "cooccurrence"),
     "mixed_precision": ("auto", "no", "bf16"),
     "attention": ("auto", "eager", "sdpa"),
 }

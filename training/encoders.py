@@ -18,6 +18,7 @@ from transformers import (
 
 from corpora import Vocabulary
 from corpora.errors import UserError
+from corpora.positions import max_positions
 from generators.network import build_network, drop_pooler
 from objectives.spec import suggest
 
@@ -164,16 +165,3 @@ def _load_encoder(spec: EncoderSpec) -> PreTrainedModel:
             f"give --max_length {usable} or less"
         )
     return drop_pooler(network)
-
-
-def max_positions(config: PreTrainedConfig) -> int | None:
-    """Return how long a row the encoder can read, or None where positions are not limited.
-
-    RoBERTa's start after its padding id.
-    """
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or config.model_type == "modernbert":
-        return positions
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        return positions - config.pad_token_id - 1
-    return positions

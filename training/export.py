@@ -4,6 +4,7 @@ runs/x/config.json, model.safetensors, tokenizer files    the encoder: AutoModel
 runs/x/heads/<objective>/     encoder and head as the class of `transformers` that both are, where there is one;
                               head.json and head.safetensors, our head alone, in any case
 runs/x/generator/             a learned generator, as a masked language model
+runs/x/snapshots/<step>/      the encoder as it was after that step, where it was asked for
 runs/x/export.json            what lies where, how to load it, and what in it is untrained
 """
 
@@ -14,8 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,16 @@ import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from corpora import Vocabulary
+from corpora.console import quiet_loading
+from corpora.positions import max_positions
 from generators.masked_lm import MaskedLMProposer
 from generators.network import encode, reads_segments
 from objectives.base import Objective
 from objectives.batch import View
 from objectives.heads import DetectionHead, MaskedLMHead, SequenceHead
 
-from .encoders import max_positions
 from .folders import make_folder, publish_folder, storage_errors, sync_folder
 from .model import PretrainingModel
 from .stock import POOLED, StockHead, find_stock_head, make_stock_config, rename_head
@@ -71,7 +71,7 @@ def export_run(
     would, before it gets its name: RuntimeError, a bug, where a tensor is missing or unexpected or the outputs differ
     from the model's. StorageError where the disk refuses.
     """
-    with _quiet_loading():
+    with quiet_loading():
         encoder = _read_network(model.encoder, tokenizer, vocabulary)
         contents: dict[str, Any] = {}
         for objective in objectives:
@@ -86,6 +86,20 @@ def export_run(
             _write_encoder(place, encoder, model, objectives, contents)
 
         publish_files(folder, write, last="config.json")
+
+
+def export_encoder(
+    folder: Path,
+    model: PretrainingModel,
+    tokenizer: PreTrainedTokenizerBase,
+    objectives: Sequence[Objective],
+    *,
+    vocabulary: Vocabulary,
+) -> None:
+    """Write the bare encoder alone, as `export_run` would, as a folder that appears whole or not at all."""
+    with quiet_loading():
+        encoder = _read_network(model.encoder, tokenizer, vocabulary)
+        publish_folder(folder, lambda place: _write_encoder(place, encoder, model, objectives, {}))
 
 
 def publish_files(folder: Path, write: Callable[[Path], None], last: str = "") -> None:
@@ -323,17 +337,3 @@ def _name_class(thing: object) -> str:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keep the progress bars and remarks of `from_pretrained` off the terminal: its report is checked here."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -10,7 +10,10 @@ from typing import Any
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from corpora.console import format_seconds
+
 from .folders import storage_errors
+from .guard import describe_stuck
 
 TELLING = {  # held-out figures worth a line, and what to call them
     "auroc": "AUROC",
@@ -37,6 +40,7 @@ class Log:
         self.chance = chance
         self.max_steps = max_steps
         self.bar: tqdm | None = None  # type: ignore[type-arg]
+        self.told: set[str] = set()  # the losses that the run has said of that they sit at chance
 
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`, and a line that a kill has torn, so that a resumed run writes each step once."""
@@ -50,6 +54,7 @@ class Log:
                 break
             if row["step"] <= step:
                 kept.append(line)
+                self.told |= row.get("stuck", {}).get("losses", {}).keys()
         temporary = self.path.with_name(f".metrics.{os.getpid()}")
         with storage_errors(self.path):
             temporary.write_text("".join(line + "\n" for line in kept))
@@ -78,6 +83,9 @@ class Log:
             file.write(json.dumps(row) + "\n")
         if row["split"] == "held_out":
             self.say(f"step {row['step']:,} held out\n{self.describe_held_out(row)}")
+            if "stuck" in row:
+                self.told |= row["stuck"]["losses"].keys()
+                self.say(describe_stuck(row["stuck"], row["step"], self.max_steps, row["tokens"]))
         elif self.bar is not None:
             self.bar.set_postfix_str(self.describe_step(row))
         else:
@@ -130,10 +138,3 @@ def flatten(row: dict[str, Any]) -> dict[str, float]:
         flat |= {f"{split}/{name}/{key}": value for key, value in figures.items()}
     flat |= {key: row[key] for key in ("learning_rate", "gradient_norm", "tokens_per_second", "tokens") if key in row}
     return flat
-
-
-def format_seconds(seconds: float) -> str:
-    """Return 4:05, or 1:02:09."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

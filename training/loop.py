@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from corpora.errors import TrainingError, UserError
 from objectives.batch import Batch
@@ -20,11 +21,14 @@ from objectives.draws import hash_fields
 
 from .closing import closing_words
 from .config import Config
+from .describe import describe_run
 from .evaluate import evaluate
+from .guard import find_stuck
 from .log import Log
-from .progress import finish_run, load_progress, open_folder, save_progress
+from .profile import BACKWARD, BUILDING, STEP, watch_steps
+from .progress import finish_run, load_progress, open_folder, save_progress, save_snapshot
 from .schedule import learning_rate_at
-from .setup import Run, build_run, describe_run, make_accelerator, write_json
+from .setup import Run, build_run, make_accelerator, write_json
 from .stream import numbers_of
 
 _CALIBRATION_STEPS = 12
@@ -70,17 +74,21 @@ def train(run: Run, log: Log) -> None:
     signals = Signals()
     log.start(run.step)
     started, first_step = time.monotonic(), run.step
-    with signals:
+    save_snapshot(run)
+    with signals, watch_steps(run) as watch_step:
         for batches in batches_by_step(run, run.step, last):
             before = time.monotonic()
-            row = take_step(run, batches, signals.received)
+            with record_function(STEP):
+                row = take_step(run, batches, signals.received)
             run.seconds += time.monotonic() - before
+            watch_step()
             log.advance()
             if run.step == 1 or run.step % config.log_every == 0 or run.step == last:
                 left = (time.monotonic() - started) / (run.step - first_step) * (last - run.step)
                 log.write(read_window(run, row), left)
             if run.step % config.eval_every == 0 or run.step == last:
                 report(run, log)
+            save_snapshot(run)
             stop = int(row["signal"])
             if run.step % config.save_every == 0 or run.step == last or stop:
                 save_progress(run)
@@ -99,7 +107,9 @@ def report(run: Run, log: Log) -> None:
     if run.figures:
         losses = {name: each["loss"] for name, each in run.figures.items()}
         metrics = {name: {k: v for k, v in each.items() if k != "loss"} for name, each in run.figures.items()}
-        log.write({"step": run.step, "tokens": run.tokens, "split": "held_out", "losses": losses, "metrics": metrics})
+        row = {"step": run.step, "tokens": run.tokens, "split": "held_out", "losses": losses, "metrics": metrics}
+        stuck = find_stuck(run, log.told)
+        log.write(row | {"stuck": stuck} if stuck else row)
 
 
 def take_step(run: Run, batches: list[tuple[int, Batch]], received: int) -> dict[str, Any]:
@@ -150,7 +160,8 @@ def accumulate(run: Run, batches: list[tuple[int, Batch]], counts: dict[str, flo
         with nullcontext() if is_last else accelerator.no_sync(run.wrapped):
             losses = run.wrapped(batch.to(accelerator.device))
             parts = [weights[name] * loss.total / max(counts[name], 1) for name, loss in losses.items()]
-            accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
+            with record_function(BACKWARD):
+                accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
         for place, name in enumerate(weights):
             if name in losses:
                 sums[place] += losses[name].total.detach().double()
@@ -197,7 +208,9 @@ def batches_by_step(run: Run, first: int, last: int) -> Iterator[list[tuple[int,
     numbers = list(numbers_of(rank, world, per_step, first, last)) if run.config.workers else None
     if numbers is None:
         for step in range(first, last):
-            yield [(number, run.train[number]) for number in numbers_of(rank, world, per_step, step, step + 1)]
+            with record_function(BUILDING):
+                batches = [(number, run.train[number]) for number in numbers_of(rank, world, per_step, step, step + 1)]
+            yield batches
         return
     loader = torch.utils.data.DataLoader(
         run.train, batch_size=None, sampler=numbers, num_workers=run.config.workers, worker_init_fn=_leave_group

@@ -140,7 +140,7 @@ class PretrainingModel(nn.Module):
             counts[name] = sum(len(asked[target].positions) for target in term.targets if target in asked)
         for name, proposal in batch.proposals.items():
             if generator_loss_name(name) in counts:
-                counts[generator_loss_name(name)] = len(proposal.positions)
+                counts[generator_loss_name(name)] = proposal.num_taught
         return counts
 
     def summarise(self, name: str, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:

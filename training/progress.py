@@ -18,12 +18,14 @@ from corpora.errors import CheckpointError, UserError
 from .card import write_card
 from .checkpoint import LOCK, load_newest, lock_run, save_checkpoint, sweep
 from .config import Config
+from .describe import peak_memory
 from .evaluate import evaluate
-from .export import export_run
+from .export import export_encoder, export_run
 from .folders import storage_errors
 from .setup import Run, write_json
 
 RECORD = "run.json"
+SNAPSHOTS = "snapshots"
 
 
 @contextmanager
@@ -43,6 +45,7 @@ def open_folder(folder: Path, config: Config, accelerator: Accelerator) -> Itera
             check_folder(folder, config)  # again: until we had the lock, another run may have written there
             _check_lock(folder)
             sweep(folder / "checkpoints")
+            sweep(folder / SNAPSHOTS)
             accelerator.wait_for_everyone()
             yield
         finally:
@@ -127,6 +130,16 @@ def save_progress(run: Run) -> None:
     run.accelerator.wait_for_everyone()
 
 
+def save_snapshot(run: Run) -> None:
+    """Keep the encoder as it is now, where the run is to; before the checkpoint of its step, which may be the last."""
+    if run.step not in run.config.snapshots:
+        return
+    if run.accelerator.is_main_process:
+        folder = run.folder / SNAPSHOTS / str(run.step)
+        export_encoder(folder, run.model, run.corpus.load_tokenizer(), run.objectives, vocabulary=run.corpus.vocabulary)
+    run.accelerator.wait_for_everyone()
+
+
 def model_tensors(run: Run) -> dict[str, Tensor]:
     """Return every weight once, shared ones under their first name."""
     buffers = {
@@ -193,6 +206,7 @@ def finish_run(run: Run, record: dict[str, Any]) -> None:
             "steps_done": run.step,
             "tokens_seen": run.tokens,
             "seconds": run.seconds,
+            "peak_memory": peak_memory(),
             "held_out": run.figures,
         }
         write_card(run.folder, finished, rows)

@@ -2,11 +2,8 @@
 
 import json
 import os
-import platform
-import shlex
 import sys
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,9 +25,10 @@ from .encoders import EncoderSpec, build_encoder, known_encoders
 from .folders import storage_errors
 from .mixture import Arm
 from .model import PretrainingModel
+from .optimizer import default_rate, make_optimizer
 from .stream import MicroBatches, Stream
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "safetensors")
+_NARROW = 256  # units
 EVALUATION_SEED = 20190409  # the same held-out questions for every run, whatever its seed
 
 
@@ -120,7 +118,7 @@ def build_run(config: Config, accelerator: Accelerator, folder: Path) -> Run:
     torch.manual_seed(hash_fields(config.seed, "weights") & 0xFFFFFFFF)
     model = build_model(config, train.stream.tables, objectives)
     wrapped = accelerator.prepare_model(model)
-    peak = config.learning_rate or 0.384 / model.encoder.config.hidden_size
+    peak = config.learning_rate or default_rate(model.encoder.config.hidden_size)
     return Run(
         config=config,
         folder=folder,
@@ -271,7 +269,7 @@ def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...
             raise
         attention = "eager"  # what every architecture has
         encoder = build_encoder(replace(spec, attention=attention))
-    if config.embedding_init == "cooccurrence":
+    if starts_from_cooccurrences(config, encoder):
         start_embeddings(config, encoder, tables)
     return PretrainingModel(
         encoder,
@@ -281,6 +279,17 @@ def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...
         attention,
         rows=config.micro_batch_size,
     )
+
+
+def starts_from_cooccurrences(config: Config, encoder: PreTrainedModel) -> bool:
+    """Say whether the encoder's word table is to start from the corpus's co-occurrences.
+
+    Where nothing is asked for, that of a new encoder does if it is narrow: to factorise counts into many dimensions
+    takes minutes, which long runs of wide encoders don't win back.
+    """
+    if config.embedding_init != "auto":
+        return config.embedding_init == "cooccurrence"
+    return config.encoder in known_encoders() and encoder.config.hidden_size <= _NARROW
 
 
 def start_embeddings(config: Config, encoder: PreTrainedModel, tables: Tables) -> None:
@@ -294,79 +303,6 @@ def start_embeddings(config: Config, encoder: PreTrainedModel, tables: Tables) -
     start_from_cooccurrences(
         word_embeddings, tables.embeddings(word_embeddings.embedding_dim), np.asarray(tables.unigram_counts)
     )
-
-
-def make_optimizer(model: PretrainingModel, config: Config, peak: float) -> torch.optim.Optimizer:
-    """Make AdamW; vectors (biases and norms) do not decay.
-
-    A generator's weights have groups of their own, with its learning rate. Those that it shares with the encoder are
-    the encoder's, but where the encoder's gradient does not reach them.
-    """
-    generator = config.build_generator()
-    encoders = {id(p) for module in (model.encoder, model.heads) for p in module.parameters()}
-    own = {id(p) for p in model.generators.parameters() if id(p) not in encoders or generator.table_sharing == "gdes"}
-    groups: list[dict[str, Any]] = []
-    for is_generator in (False, True):
-        parameters = [p for p in model.parameters() if p.requires_grad and (id(p) in own) == is_generator]
-        factor, apart = (generator.rate_factor, generator.apart) if is_generator else (1.0, False)
-        for decay, chosen in ((config.weight_decay, _matrices(parameters)), (0.0, _vectors(parameters))):
-            if chosen:
-                groups.append({"params": chosen, "weight_decay": decay, "rate_factor": factor, "apart": apart})
-    betas = (config.adam_beta1, config.adam_beta2)
-    return torch.optim.AdamW(groups, lr=peak, betas=betas, eps=config.adam_epsilon, fused=True)
-
-
-def _matrices(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.ndim >= 2]
-
-
-def _vectors(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.ndim < 2]
-
-
-def describe_run(run: Run) -> dict[str, Any]:
-    """Return what it takes to repeat the run, for run.json."""
-    corpus = run.corpus
-    generators = sum(p.numel() for g in run.model.generators.values() for p in g.parameters())
-    stream = run.train.stream
-    return {
-        "config": run.config.as_dict(),
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "max_steps": run.max_steps,
-        "peak_learning_rate": run.peak,
-        "objectives": {objective.name: repr(objective) for objective in run.objectives},
-        "chance": run.chance,
-        "corpus": {
-            "fingerprint": corpus.fingerprint,
-            "documents": corpus.num_documents,
-            "sentences": corpus.num_sentences,
-            "tokens": corpus.num_tokens,
-            "unigram_entropy": corpus.unigram_entropy,
-            "passages": len(stream.passages),
-            "passages_skipped": stream.num_skipped,
-        },
-        "parameters": {
-            "encoder": sum(p.numel() for p in run.model.encoder.parameters()),
-            "heads": sum(p.numel() for p in run.model.heads.parameters()),
-            "generators": generators,
-        },
-        "processes": run.accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "precision": run.accelerator.mixed_precision,
-        "attention": run.model.encoder.config._attn_implementation,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else name_processor(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-    }
-
-
-def name_processor() -> str:
-    """Return the processor's name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -4,11 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
 
+from corpora.console import Parser
 from corpora.errors import StorageError, UserError
 
 from .command import parse
@@ -43,20 +43,13 @@ _STYLES = {
 _OTHER_WAYS = ("mix", "recipe", "config")  # to say what is learned
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows every option")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command's own options."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m objectives show",
         usage="python -m objectives show SPEC [--corpus FILE] [--OPTION VALUE ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=80),
-        allow_abbrev=False,
     )
     parser.add_argument("--examples", type=int, default=3, metavar="INT", help="how many to show (default: 3)")
     parser.add_argument("--first", type=int, default=0, metavar="INT", help="the number of the first (default: 0)")

@@ -228,6 +228,7 @@ def to_batch(flat: Flat, vocabulary: Vocabulary) -> Batch:
             torch.from_numpy(proposal.uniforms),
             torch.from_numpy(fills),
             proposal.excludes_original,
+            None if proposal.learns is None else torch.from_numpy(proposal.learns),
         )
 
     return Batch(

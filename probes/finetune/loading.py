@@ -3,7 +3,7 @@
 load_tokenizer(name) -> fast tokenizer
 load_head(name, auto_class) -> (model, names of tensors that the folder lacks)
 put_head_on(name, auto_class, settings, seed, untrained) -> Loaded        encoder from the folder, head new
-max_positions(config, tokenizer) -> int | None
+find_max_length(config, tokenizer) -> int | None
 """
 
 import os
@@ -16,10 +16,11 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from corpora import hub
+from corpora.console import quiet_loading
 from corpora.errors import UserError
+from corpora.positions import max_positions
 
 _NO_LIMIT = 100_000  # a tokenizer that knows no limit says 1e30
 
@@ -52,14 +53,14 @@ def check_folder(name: str) -> None:
 def load_config(name: str) -> PreTrainedConfig:
     """Return the configuration; UserError in one line where there is none."""
     check_folder(name)
-    with quiet_loading(name):
+    with _loading(name):
         return AutoConfig.from_pretrained(_expand(name), trust_remote_code=False)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return a fast tokenizer that can pad; UserError where it isn't one."""
     check_folder(name)
-    with quiet_loading(name):
+    with _loading(name):
         tokenizer = AutoTokenizer.from_pretrained(_expand(name), trust_remote_code=False)
     if not tokenizer.is_fast:
         raise UserError(
@@ -76,7 +77,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def load_head(name: str, auto_class: str) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Return a model as its folder has it, and the names of the tensors that it lacks, which are random, of seed 0."""
     check_folder(name)
-    with quiet_loading(name), torch.random.fork_rng():
+    with _loading(name), torch.random.fork_rng():
         torch.manual_seed(0)
         model, report = getattr(transformers, auto_class).from_pretrained(
             _expand(name), output_loading_info=True, use_safetensors=True, dtype="float32", trust_remote_code=False
@@ -97,13 +98,13 @@ def put_head_on(
     for key, value in settings.items():
         setattr(config, key, value)
     loader = getattr(transformers, auto_class)
-    with torch.random.fork_rng(), quiet_loading(name):
+    with torch.random.fork_rng(), _loading(name):
         torch.manual_seed(seed)
         model = loader.from_config(config, dtype=torch.float32)
     head = {key for key, _ in model.named_parameters() if not key.startswith(model.base_model_prefix + ".")}
     if untrained:
         return Loaded(model=model, new=tuple(sorted(head)), missing=())
-    with quiet_loading(name):
+    with _loading(name):
         found, report = loader.from_pretrained(
             _expand(name),
             config=config,
@@ -139,11 +140,9 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         raise UserError(f"{name}: the tokenizer goes up to id {largest:,}, and the encoder has {rows:,} rows")
 
 
-def max_positions(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the longest row that both can read, or None. RoBERTa's positions start after its padding id."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"):
-        positions -= config.pad_token_id + 1
+def find_max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the most tokens in a row that both can read, or None."""
+    positions = max_positions(config)
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and 0 < limit < _NO_LIMIT]
     return min(limits, default=None)
 
@@ -170,27 +169,13 @@ def _expand(name: str) -> str:
 
 
 @contextmanager
-def quiet_loading(name: str) -> Iterator[None]:
+def _loading(name: str) -> Iterator[None]:
     """Say in one line why something could not be loaded, and keep the library's reports off the terminal."""
     try:
-        with nullcontext() if Path(_expand(name)).is_dir() else hub.quiet_hub(), quiet():
+        with nullcontext() if Path(_expand(name)).is_dir() else hub.quiet_hub(), quiet_loading():
             yield
     except UserError:
         raise
     except Exception as error:  # `transformers`, `safetensors` and `tokenizers` raise a dozen kinds
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{name} can't be loaded: {reason}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the progress bars and remarks of `transformers` off the terminal."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -5,12 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from transformers import PreTrainedModel
 
 from corpora.errors import UserError
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: --help must not wait for it
+    from transformers import PreTrainedModel
 
 CHOICES = {
     "task": ("token", "sequence"),
@@ -140,7 +142,7 @@ def schedule_factor(step: int, num_steps: int, warmup_rate: float, *, electra_ra
     return rising if step < warmup else (num_steps - step) / max(1, num_steps - warmup)
 
 
-def layer_factors(model: PreTrainedModel, decay: float, *, electra_rates: bool = False) -> dict[str, float]:
+def layer_factors(model: "PreTrainedModel", decay: float, *, electra_rates: bool = False) -> dict[str, float]:
     """Return the factor on the learning rate of each parameter: 1 for the head, less from each layer to the next.
 
     With n layers, numbered from 0: layer i has decay^(n - i), the embeddings decay^(n + 1), as ELECTRA's paper

@@ -17,9 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from corpora.console import quiet_loading
 from corpora.errors import StorageError, UserError
 
-from .loading import quiet
 from .train import Evaluation
 
 RESULTS, CARD, CURVE = "results.json", "README.md", "learning_curve.png"
@@ -66,6 +66,45 @@ def _cells(evaluation: Evaluation, metric: str) -> list[str]:
     return [training, f"{evaluation.epoch:.2f}", f"{evaluation.step}", f"{evaluation.loss:.4f}", figure]
 
 
+def describe_start(results: Mapping[str, Any]) -> str:
+    """Return what stands above the table: what is trained, on what, with which labels, and what the figure is."""
+    recipe = results["recipe"]
+    lines = [
+        f"{shorten(recipe['encoder'])}{', untrained' if recipe['untrained'] else ''}: {results['class']}, "
+        f"{results['parameters']:,} parameters, head: {results['head']}"
+    ]
+    if results["missing"]:
+        lines.append(f"not in the folder, and so untrained: {', '.join(results['missing'][:4])}")
+    for part, counts in results["data"].items():
+        unit = f"sentences, {counts['words']:,} words" if "words" in counts else "texts"
+        share = f" of {counts['available']:,}" if counts["available"] != counts["examples"] else ""
+        lines.append(f"{part}: {counts['examples']:,}{share} {unit}")
+        longer = f"are longer than {results['max_length']} tokens"
+        if counts.get("cut"):
+            lines.append(f"  {counts['cut']:,} {longer}: cut between words, none lost")
+        if counts.get("silent_words"):
+            lines.append(f"  {counts['silent_words']:,} words give no token: not trained on, and scored as wrong or O")
+        if counts.get("truncated"):
+            lines.append(f"  {counts['truncated']:,} {longer}: they lose their ends")
+    labels = [f"{number} {label}" for number, label in enumerate(results["labels"])]
+    shown = [*labels[:12], *(["..."] if len(labels) > 12 else [])]
+    lines.append(f"labels: {', '.join(shown) or 'numbers'}")
+    lines += [f"{HEADINGS[results['metric']]}: {EXPLAINED[results['metric']]}", ""]
+    return "\n".join(lines)
+
+
+def describe_end(results: Mapping[str, Any]) -> str:
+    """Return what stands beneath the table: what needs no encoder, the figure on test, a published one, the time."""
+    metric, baseline = results["metric"], results["baseline"]
+    lines = ["", f"without an encoder ({baseline['what']}): {baseline['figures'][metric]:.4f}"]
+    if "test" in results:
+        lines.append(f"test, at the end: {results['test']['figures'][metric]:.4f}")
+    if results["recipe"]["reference"]:
+        lines.append(f"reference: {results['recipe']['reference']}")
+    lines.append(f"{results['seconds']:.0f} s on {results['device']}")
+    return "\n".join(lines)
+
+
 def check_out(out: str) -> None:
     """Raise UserError where something stands at `out` already."""
     path = Path(out)
@@ -96,7 +135,7 @@ def publish(
     temporary = final.parent / f".tmp-{os.getpid()}-{final.name}"
     try:
         temporary.mkdir(parents=True)
-        with quiet():
+        with quiet_loading():
             model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         (temporary / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

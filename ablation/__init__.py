@@ -1,0 +1,1 @@
+"""Objectives side by side: fair, repeated, in one report."""
