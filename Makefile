@@ -2,6 +2,7 @@
 # make study  four objectives x two seeds on the built-in text, with a report: about ten minutes on two cores
 # make test   sets everything up, then runs every test (the slow ones too: processes, kills)
 # make fast   the tests that take at most three minutes together
+# make long   the longest ones, half an hour: 200 steps of every objective, every benchmark
 # make check  formatting, lint and types
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ STAMP := .venv/.installed
 export TOKENIZERS_PARALLELISM ?= false
 FEW_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1# a process of tests for each core
 
-.PHONY: demo study test fast check setup clean
+.PHONY: demo study test fast long check setup clean
 
 setup: $(STAMP)
 
@@ -27,10 +28,13 @@ study: $(STAMP)
 	$(BIN) ablate.py docs/studies/demo.yaml
 
 fast: $(STAMP)
-	$(FEW_THREADS) $(BIN) -m pytest -m 'not slow' --numprocesses auto
+	$(FEW_THREADS) $(BIN) -m pytest -m 'not slow and not long' --numprocesses auto
 
 test: fast
 	$(BIN) -m pytest -m slow
+
+long: $(STAMP)
+	$(FEW_THREADS) $(BIN) -m pytest -m long --numprocesses auto
 
 check: $(STAMP)
 	$(BIN) -m ruff format --check .

@@ -161,7 +161,7 @@ def test_the_table_reads_in_tokens_a_second(capsys):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", TINY)
 def test_each_benchmark_runs(name, text, tmp_path):
     record = run_small(name, TINY[name], text, tmp_path / "table.json")
@@ -174,7 +174,7 @@ def test_each_benchmark_runs(name, text, tmp_path):
         assert row["ratio"]["value"] == pytest.approx(np.median(row[above]["values"]) / np.median(row[below]["values"]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", IN_PROCESSES)
 def test_each_benchmark_of_processes_runs(name, text, tmp_path):
     words = [*IN_PROCESSES[name], "--pairs", "1"]

@@ -9,7 +9,7 @@ from .matrix import Row
 from .measures import Gain, Outcomes, find_baseline, list_columns
 from .notation import plain, plural
 
-_PER_BLOCK = 6  # arms side by side on a page of one column
+_PER_BLOCK = 5  # arms side by side on a page of one column
 _ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -31,7 +31,7 @@ def write_latex(results: StudyResults, rows: Sequence[Row], gains: Mapping[str, 
     lines = [
         r"% A table for \input; \usepackage{booktabs} in the preamble is all that it needs.",
         r"\begin{table}",
-        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{_write_caption(results, baseline)}}}",
         rf"\label{{tab:{''.join(c for c in results.name if c.isalnum() or c in '-.')}}}",
     ]
@@ -63,7 +63,7 @@ def _write_cells(
         compared = outcomes.find(row.probe.name, cell.arm, baseline) if baseline else None
         star = r"$^{*}$" if compared is not None and is_firm(compared) else ""
         half = 100 * (cell.summary.high - cell.summary.low) / 2
-        yield rf"{score}{star}{_FLAGS[cell.summary.flag]} {{\scriptsize$\pm${half:.1f}}}"
+        yield rf"{score}{star}{_FLAGS[cell.summary.flag]} {{\tiny$\pm${half:.1f}}}"
 
 
 def _find_best(row: Row) -> str | None:
