@@ -38,7 +38,7 @@ def write_latex(results: StudyResults, rows: Sequence[Row], gains: Mapping[str, 
     for start in range(0, len(columns), _PER_BLOCK):
         block = columns[start : start + _PER_BLOCK]
         if start:
-            lines.append(r"\medskip")
+            lines.append(r"\par\medskip")
         lines += [rf"\begin{{tabular}}{{l{'r' * len(block)}r}}", r"\toprule"]
         lines += [" & ".join(["Probe", *map(escape_latex, block), "Floor"]) + r" \\", r"\midrule"]
         for row in rows:
