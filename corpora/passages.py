@@ -6,6 +6,7 @@ import numpy as np
 
 from .store import Corpus
 
+UNITS = ("document", "paragraph")  # what a passage may not go beyond
 SHORTEST = 4  # tokens of a sentence that says enough to be compared with another of its paragraph
 
 
@@ -18,7 +19,7 @@ class Passages:
     first_sentences: np.ndarray
     last_sentences: np.ndarray  # one past the last sentence; a piece of an over-long sentence counts as one sentence
     documents: np.ndarray
-    opens_document: np.ndarray  # bool
+    opens_unit: np.ndarray  # bool: it begins the document, or the paragraph, that passages were cut from
     num_paragraphs: np.ndarray  # of which it holds two sentences or more of at least SHORTEST tokens
 
     def __len__(self) -> int:
@@ -34,7 +35,7 @@ class Passages:
 
         A passage begins with the sentence that was too long for the passage before, so it is longer than the others.
         """
-        return self.first_sentences + ~self.opens_document
+        return self.first_sentences + ~self.opens_unit
 
     @property
     def num_fair(self) -> np.ndarray:
@@ -45,17 +46,23 @@ class Passages:
         return Passages(**{name: getattr(self, name)[indices] for name in self.__dataclass_fields__})
 
 
-def cut_passages(corpus: Corpus, max_tokens: int, *, held_out: bool) -> Passages:
+def cut_passages(corpus: Corpus, max_tokens: int, *, held_out: bool, unit: str = "document") -> Passages:
     """Fill passages of at most `max_tokens` tokens with whole sentences, never across documents.
 
-    A sentence longer than `max_tokens` is cut into pieces, each a passage of its own, so that no objective takes a
+    Where the `unit` is "paragraph", never across paragraphs either. A sentence longer than `max_tokens` is cut into pieces, each a passage of its own, so that no objective takes a
     piece for a sentence.
     """
     offsets = np.asarray(corpus.sentence_offsets)
     num_sentences = len(offsets) - 1
     document_of = np.repeat(np.arange(corpus.num_documents), np.diff(corpus.document_offsets))
     fits_until = np.searchsorted(offsets, offsets[:-1] + max_tokens, side="right") - 1
-    following = np.minimum(fits_until, np.asarray(corpus.document_offsets)[document_of + 1]).tolist()
+    starts_unit = np.zeros(num_sentences + 1, dtype=bool)
+    starts_unit[np.asarray(corpus.document_offsets)] = True
+    if unit == "paragraph":
+        starts_unit[:-1] |= np.asarray(corpus.paragraph_starts)
+    boundaries = np.flatnonzero(starts_unit)
+    ends_of_units = boundaries[np.searchsorted(boundaries, np.arange(num_sentences), side="right")]
+    following = np.minimum(fits_until, ends_of_units).tolist()
     firsts = []
     sentence = 0
     while sentence < num_sentences:
@@ -79,7 +86,7 @@ def cut_passages(corpus: Corpus, max_tokens: int, *, held_out: bool) -> Passages
         first_sentences=first,
         last_sentences=last,
         documents=document_of[first],
-        opens_document=starts == offsets[np.asarray(corpus.document_offsets)[document_of[first]]],
+        opens_unit=starts_unit[first] & (place == 0),
         num_paragraphs=num_paragraphs,
     )
 

@@ -13,6 +13,7 @@ from objectives.batch import Batch, DeviceProposal
 from .base import Generator, GeneratorSetting, Proposed, Proposer
 from .learned import draw_from_logits
 from .network import attention_mask, reads_segments
+from .unpadded import choose_padded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def load_masked_lm(path: str, setting: GeneratorSetting) -> PreTrainedModel:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         network = AutoModelForMaskedLM.from_pretrained(
-            path, attn_implementation=setting.attention, dtype="float32", trust_remote_code=False
+            path, attn_implementation=choose_padded(setting.attention), dtype="float32", trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError) as error:  # the last: weights of another shape
         reason = str(error).strip().splitlines()[0]

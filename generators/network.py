@@ -11,13 +11,15 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from objectives.batch import View
 
+from .unpadded import choose_attention, is_unpadded, run_unpadded
+
 
 def build_network(config: PreTrainedConfig, attention: str) -> PreTrainedModel:
     """Make an untrained encoder, without the pooler that some have.
 
     Nothing would train it, and data-parallel training stops at it.
     """
-    return drop_pooler(AutoModel.from_config(config, attn_implementation=attention))
+    return drop_pooler(AutoModel.from_config(config, attn_implementation=choose_attention(config, attention)))
 
 
 def drop_pooler(network: PreTrainedModel) -> PreTrainedModel:
@@ -43,13 +45,17 @@ def run_network(
 
     With `every_attention` also `attentions`, of each layer (B, heads, L, L), where its implementation is eager.
     """
-    inputs: dict[str, Any] = {"attention_mask": attention_mask(network, view)}
+    inputs: dict[str, Any] = {}
     if added is None:
         inputs["input_ids"] = view.input_ids
     else:
         inputs["inputs_embeds"] = network.get_input_embeddings()(view.input_ids) + added
     if reads_segments(network):
         inputs["token_type_ids"] = view.token_type_ids
+    if is_unpadded(network):
+        mask = None if view.attention == "full" else attention_mask(network, view)
+        return run_unpadded(network, inputs, view, mask, every_layer)
+    inputs["attention_mask"] = attention_mask(network, view)
     if every_attention:
         inputs["output_attentions"] = True
     by_row: AbstractContextManager[object] = nullcontext()

@@ -81,6 +81,11 @@ class Objective(ABC):
     weight: float = 1.0
 
     @property
+    def unit(self) -> str:
+        """What a passage may not go beyond: "document", or "paragraph"."""
+        return "document"
+
+    @property
     def terms(self) -> dict[str, Term]:
         """The losses that the head returns: by default one, of the objective's name and weight, over all targets."""
         return {self.name: Term(weight=self.weight, targets=tuple(self.labels))}

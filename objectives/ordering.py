@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from corpora.passages import Passages
+from corpora.passages import UNITS, Passages
 
 from .base import Objective
 from .draws import Draws, mix, to_integers
@@ -16,7 +16,21 @@ _TRIES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class OrderObjective(Objective):
-    """An objective on the order of a passage's sentences, a first one whose length tells its place left out."""
+    """An objective on the order of a passage's sentences, a first one whose length tells its place left out.
+
+    `within=paragraph` cuts passages from single paragraphs, as DiscoEval does (Chen et al., 2019, section 3.3,
+    https://arxiv.org/abs/1909.00142): the sentence that opens one is known by its words, while in passages that go on
+    into the next paragraph, such a sentence stands first as often as last, and words alone tell nothing.
+    """
+
+    within: str = "document"
+
+    def __post_init__(self) -> None:
+        check_unit(self.within)
+
+    @property
+    def unit(self) -> str:
+        return self.within
 
     @property
     @abstractmethod
@@ -25,7 +39,8 @@ class OrderObjective(Objective):
 
     @property
     def needs(self) -> str:
-        return f"passages of {self.least} sentences or more, beside a first that does not open a document"
+        unit = "" if self.within == "document" else " of one paragraph"
+        return f"passages{unit} of {self.least} sentences or more, beside a first that does not open a {self.within}"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
         return passages.num_fair >= self.least
@@ -38,12 +53,19 @@ class WholePassageObjective(OrderObjective):
     min_sentences: int = 3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.min_sentences < 2:
             raise ValueError(f"min_sentences is {self.min_sentences}; at least 2 are needed for an order to change")
 
     @property
     def least(self) -> int:
         return self.min_sentences
+
+
+def check_unit(unit: str) -> None:
+    """Raise a ValueError where there is no such unit of text."""
+    if unit not in UNITS:
+        raise ValueError(f"within is '{unit}'; it must be {' or '.join(UNITS)}")
 
 
 def places_within(rows: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ class SentencePosition(OrderObjective):
     num_sentences: int = 5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         most = len(type(self).labels["position"])
         if not 2 <= self.num_sentences <= most:
             raise ValueError(f"num_sentences is {self.num_sentences}; it must be from 2 to {most}")

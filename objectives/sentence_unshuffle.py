@@ -33,6 +33,7 @@ class SentenceUnshuffling(OrderObjective):
     asked: str = "permutation"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 2 <= self.num_blocks <= 5:
             raise ValueError(f"num_blocks is {self.num_blocks}; it must be from 2 to 5, for 2 to 120 orders")
         if self.asked not in ("permutation", "places"):

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from .draws import Draws
+from .ordering import check_unit
 from .pairs import PairObjective, between, choose, draw_cuts, pair_up
 from .sequences import Arrangement, Selection
 
@@ -18,11 +19,21 @@ class SentenceOrderPrediction(PairObjective):
     the pairs are swapped. Both texts are always from one passage: ALBERT's code puts a random document's text in the
     place of a missing one and calls it swapped too, 14 to 36 % of all that it calls so. The passage's first sentence is
     left out unless it opens the document: it was too long for the passage before, and where it stood would tell.
+    `within=paragraph` cuts passages from single paragraphs; see `OrderObjective`.
     """
 
     name: ClassVar[str] = "sop"
     looks_elsewhere: ClassVar[bool] = False
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_swapped": ("in_order", "swapped")}
+
+    within: str = "document"
+
+    def __post_init__(self) -> None:
+        check_unit(self.within)
+
+    @property
+    def unit(self) -> str:
+        return self.within
 
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, corpus = selection.passages, selection.corpus

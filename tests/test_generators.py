@@ -140,7 +140,7 @@ def test_what_is_proposed_has_no_gradient_and_what_learns_has_a_loss(build, batc
         )
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", ["unpadded", "eager", "sdpa"])
 @pytest.mark.parametrize("encoder", ["tiny", "bert-tiny", "deberta-v2-tiny"])
 def test_a_two_tower_network_does_not_see_the_token_that_it_names(corpus, batch, encoder, attention):
     """Invariant 48 (Clark et al., 2020b): changing token i changes the logits at its neighbours alone."""

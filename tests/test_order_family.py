@@ -63,6 +63,32 @@ def test_a_harder_shuffle_changes_what_it_says(numbered, kind):
             assert order[0] == 0 and order[-1] == len(order) - 1
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "sentence_shuffle:min_sentences=2",
+        "shuffle_boundaries:min_sentences=2",
+        "sentence_unshuffle:num_blocks=2",
+        "sentence_position:num_sentences=3",
+        "rotation:min_sentences=2",
+        "sop",
+    ],
+)
+def test_within_a_paragraph_no_example_goes_beyond_one(numbered, spec):
+    """Chen et al., 2019, section 3.3: the sentences of an item are from one paragraph."""
+    spec += "," if ":" in spec else ":"
+    stream = open_stream(numbered, spec + "within=paragraph", max_length=64)
+    paragraph_of = np.cumsum(numbered.paragraph_starts)
+    flat = stream.build(np.arange(200))
+    for start, end in pairwise(flat.sequences.offsets.tolist()):
+        tokens = flat.sequences.token_ids[start:end]
+        places = tokens[~flat.sequences.is_special[start:end]] - FIRST_ID
+        sentences = np.searchsorted(numbered.sentence_offsets, places, side="right") - 1
+        assert len(set(paragraph_of[sentences])) == 1 and len(set(sentences)) > 1
+    with pytest.raises(UserError, match="document or paragraph"):
+        build_objectives(spec + "within=page")
+
+
 def test_three_sentences_with_fixed_ends_are_refused(tmp_path):
     """Invariant 31: with n = 3 and both ends fixed every permutation is the identity."""
     corpus = number_documents([[5, 5, 5]] * 3 + [[5, 5, 5, 5]], tmp_path)

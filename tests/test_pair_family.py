@@ -192,7 +192,7 @@ def test_a_passages_first_sentence_is_long(long_documents):
     passages = cut_passages(long_documents, 125, held_out=False)
     offsets = long_documents.sentence_offsets
     lengths = np.diff(offsets)
-    inside = passages.select(~passages.opens_document & (passages.num_sentences >= 3))
+    inside = passages.select(~passages.opens_unit & (passages.num_sentences >= 3))
     assert lengths[inside.first_sentences].mean() > 1.3 * lengths.mean()
     cuts = inside.first_sentences + 1 + np.random.default_rng(0).integers(0, inside.num_sentences - 1)
     assert ks_2samp(offsets[cuts] - inside.starts, inside.ends - offsets[cuts]).statistic > 0.15
@@ -205,7 +205,7 @@ def test_passages_know_their_fair_sentences_and_paragraphs(tmp_path):
     corpus = number_documents([[4, 4, 4, 4, 5, 3, 20], [6, 6], [4, 4]], tmp_path)
     passages = cut_passages(corpus, 12, held_out=False)
     assert passages.num_sentences.tolist() == [3, 3, 1, 1, 2, 2]
-    assert passages.opens_document.tolist() == [True, False, False, False, True, True]
+    assert passages.opens_unit.tolist() == [True, False, False, False, True, True]
     assert passages.num_fair.tolist() == [3, 2, 0, 0, 2, 2]
     # Paragraphs open at sentences 0, 3, 6, 7 (a document), 9 (another): 0-2, 3-5 less the short 5, 6, 7-8, 9-10.
     assert corpus.paragraph_starts.nonzero()[0].tolist() == [0, 3, 6, 7, 9]
@@ -233,3 +233,15 @@ def test_text_without_paragraphs_is_refused(tmp_path):
     corpus.paragraph_starts = np.ones(12, dtype=bool)
     with pytest.raises(CorpusError, match="two sentences each of two paragraphs"):
         open_stream(corpus, "same_paragraph")
+
+
+def test_passages_of_one_paragraph_end_where_it_does(tmp_path):
+    """By hand, on the text above, and on a paragraph that is longer than a row: only its beginning opens it."""
+    corpus = number_documents([[4, 4, 4, 4, 5, 3, 20], [6, 6], [4, 4]], tmp_path)
+    passages = cut_passages(corpus, 12, held_out=False, unit="paragraph")
+    assert passages.num_sentences.tolist() == [3, 3, 1, 1, 2, 2]
+    assert passages.opens_unit.tolist() == [True, True, True, False, True, True]
+    assert passages.num_fair.tolist() == [3, 3, 1, 0, 2, 2]
+    passages = cut_passages(corpus, 9, held_out=False, unit="paragraph")
+    assert passages.first_sentences.tolist() == [0, 2, 3, 5, 6, 6, 6, 7, 8, 9]
+    assert passages.opens_unit.tolist() == [True, False, True, False, True, False, False, True, False, True]

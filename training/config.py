@@ -141,8 +141,8 @@ class Config:
     mixed_precision: str = "auto"
     """no (float32), bf16, or auto: bf16 where the processor computes in it."""
     attention: str = "auto"
-    """The attention implementation of `transformers`: eager, sdpa, or auto (eager on a CPU for rows under 512, else
-    sdpa)."""
+    """How rows are read: unpadded (padding is left out of all but attention; auto, where the architecture allows it),
+    or with their padding by an implementation of `transformers`: eager, sdpa."""
     threads: int | None = None
     """CPU threads of each process; by default the cores divided by the processes of this machine."""
     workers: int = 0
@@ -295,7 +295,7 @@ CHOICES = {
     "init_range": ("width", "stock"),
     "embedding_init": ("auto", "random", "cooccurrence"),
     "mixed_precision": ("auto", "no", "bf16"),
-    "attention": ("auto", "eager", "sdpa"),
+    "attention": ("auto", "unpadded", "eager", "sdpa"),
 }
 _AT_LEAST = {
     "vocab_size": 100,

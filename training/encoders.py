@@ -20,6 +20,7 @@ from corpora import Vocabulary
 from corpora.errors import UserError
 from corpora.positions import max_positions
 from generators.network import build_network, drop_pooler
+from generators.unpadded import choose_attention
 from objectives.spec import suggest
 
 SIZES = {  # layers, hidden width, heads
@@ -149,7 +150,11 @@ def _load_encoder(spec: EncoderSpec) -> PreTrainedModel:
                 f"'{spec.name}' is a {config.model_type} model, which is no text encoder; give one of BERT's kind"
             )
         network = AutoModel.from_pretrained(
-            spec.name, config=config, attn_implementation=spec.attention, dtype="float32", trust_remote_code=False
+            spec.name,
+            config=config,
+            attn_implementation=choose_attention(config, spec.attention),
+            dtype="float32",
+            trust_remote_code=False,
         )
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:  # the last: weights of another shape
         raise UserError(f"encoder '{spec.name}' can't be loaded: {str(error).strip().splitlines()[0]}") from error

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from corpora import Corpus, prepare_corpus
 from corpora.errors import CorpusError, UserError
 from corpora.tables import Tables
+from generators.unpadded import UNPADDED
 from objectives.base import Objective, TextStatistics, levels_of
 from objectives.draws import hash_fields
 
@@ -253,7 +254,7 @@ def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...
     """Make the encoder with its heads and generators, on the CPU."""
     attention = config.attention
     if attention == "auto":
-        attention = "eager" if not torch.cuda.is_available() and config.max_length < 512 else "sdpa"
+        attention = UNPADDED
     spec = EncoderSpec(
         name=config.encoder,
         vocabulary=tables.vocabulary,

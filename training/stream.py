@@ -112,7 +112,8 @@ class Stream:
         max_tokens -= max(objective.reserve(max_tokens) for objective in objectives)
         if max_tokens < 1:
             raise CorpusError(f"max_length {max_length} leaves no room for text beside the special tokens")
-        every = cut_passages(corpus, max_tokens, held_out=held_out)
+        unit = "paragraph" if any(objective.unit == "paragraph" for objective in objectives) else "document"
+        every = cut_passages(corpus, max_tokens, held_out=held_out, unit=unit)
         usable = np.ones(len(every), dtype=bool)
         for objective in objectives:
             usable &= objective.can_carry(every)
