@@ -1,7 +1,7 @@
 """The batched linear probe against scikit-learn's logistic regression: seconds, and how far the scores are apart.
 
     python -m benchmarks.linear_probe [--items 50000] [--width 256] [--classes 17] [--layers 1] [--pairs 3]
-    python -m benchmarks.linear_probe --encoder runs/mlm --treebank en_ewt-ud-*.conllu --tasks pos,dependency_label
+    python -m benchmarks.linear_probe --encoder runs/mlm --treebank *.conllu --tasks pos,dependency_label,dependency_arc
 
 Both find, for every layer, the strength of regularisation that is best on dev, of the same five, on the same features,
 standardised alike; scikit-learn fits one strength after the other, with its own tolerance. Without an encoder the

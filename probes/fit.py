@@ -19,11 +19,12 @@ from torch.nn import functional
 
 from corpora.errors import UserError
 
-from .logistic import COARSE, solve_logistic, standardise
+from .logistic import Solution, measure, rescale, solve_best
 from .metrics import score
 from .probe import DEV, TEST, TRAIN, Metric
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+_PART = 8192  # items that are standardised at once, to be judged
 
 Layers = Sequence[np.ndarray] | np.ndarray
 
@@ -84,22 +85,24 @@ def fit_linear(
     strengths = torch.tensor(l2_grid, dtype=torch.float32, device=place)
     train, dev = (torch.from_numpy(np.flatnonzero(split == number)).to(place) for number in (TRAIN, DEV))
     targets = torch.from_numpy(sets).to(place)
-    every = torch.arange(len(sets), device=place)[:, None]  # (T, 1)
     logits, chosen = [], []
     for layer in range(len(features)):
         items = to_device(features[layer], place)
-        items = standardise(items, items[train])
-        learned, asked = items[train], targets[:, train]
-        nearly = solve_logistic(learned, asked, strengths, num_classes, tolerance=COARSE)
-        best = _choose_strengths(_apply(nearly, items[dev]), targets[:, dev], metric)[:, None]  # (T, 1)
-        start = (nearly[0][every, best], nearly[1][every, best])
-        found = solve_logistic(learned, asked, strengths[best], num_classes, start=start)
-        logits.append(_apply(found, items)[:, 0])
-        chosen.append(np.asarray(l2_grid)[best[:, 0].cpu().numpy()])
+        learned = items[train]
+        mean, inverse = measure(learned)
+        judged = rescale(items[dev], mean, inverse)
+
+        def choose(nearly: Solution, judged: Tensor = judged) -> Tensor:
+            return _choose_strengths(_apply(nearly, judged), targets[:, dev], metric)
+
+        found, best = solve_best(rescale(learned, mean, inverse), targets[:, train], strengths, num_classes, choose)
+        parts = [_apply(found, rescale(part.clone(), mean, inverse))[:, 0] for part in items.split(_PART)]
+        logits.append(torch.cat(parts, dim=1))
+        chosen.append(np.asarray(l2_grid)[best.cpu().numpy()])
     return collect_fit(logits, sets, split, metric, l2=np.stack(chosen))
 
 
-def _apply(solution: tuple[Tensor, Tensor], items: Tensor) -> Tensor:
+def _apply(solution: Solution, items: Tensor) -> Tensor:
     """Return logits (T, G, N, C) of items (N, F)."""
     weights, biases = solution
     return items @ weights + biases[:, :, None]
@@ -183,6 +186,6 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 def to_device(items: np.ndarray, device: torch.device) -> Tensor:
     """Return items as float32 on the device; UserError where one isn't finite."""
     made = torch.from_numpy(np.asarray(items, dtype=np.float32)).to(device)
-    if not torch.isfinite(made).all():
+    if not torch.isfinite(made.sum()) and not torch.isfinite(made).all():  # the sum alone costs little
         raise UserError("a feature is NaN or infinite; the encoder's weights are broken")
     return made

@@ -45,6 +45,48 @@ def test_the_linear_probe_is_scikit_learns(task):
         assert 0.3 < ours.test[0] < 0.99
 
 
+@pytest.mark.parametrize(
+    "task", [(20, 20_000, 32, 2, 4.0, 1), (21, 20_000, 48, 5, 2.0, 1), (22, 20_000, 64, 17, 1.5, 1)]
+)
+def test_many_items_give_scikit_learns_score_at_the_strength_that_it_would_choose(task):
+    items, labels, split = make_task(*task)
+    train, dev, test = (split == part for part in range(3))
+    standard = ((items - items[train].mean(axis=0)) / items[train].std(axis=0)).astype(np.float64)
+    halves, judged = 2 if task[3] == 2 else 1, {}
+    for l2 in L2_GRID:
+        theirs = LogisticRegression(C=halves / (l2 * train.sum()), max_iter=2000).fit(standard[train], labels[train])
+        judged[l2] = theirs.score(standard[dev], labels[dev]), theirs.score(standard[test], labels[test])
+    ours, (best, expected) = fit_linear(items[None], labels, split), max(judged.values())
+    assert judged[ours.l2[0]][0] == pytest.approx(best, abs=0.002)
+    assert ours.test[0] == pytest.approx(expected, abs=0.003)
+    assert ours.test[0] == pytest.approx(judged[ours.l2[0]][1], abs=0.002)
+
+
+@pytest.mark.parametrize("shape", ["sorted", "wild"])
+def test_many_items_end_where_no_slope_is_left(shape):
+    items, labels, _ = make_task(12, 12_000, 16, 4, 2.0)
+    if shape == "sorted":  # batches that were runs of items would each hold one class
+        order = np.argsort(labels, kind="stable")
+        items, labels = items[order], labels[order]
+    else:
+        items = items * np.abs(np.random.default_rng(0).standard_cauchy((len(items), 1))).astype(np.float32)
+    x, y = standardise(torch.from_numpy(items), torch.from_numpy(items)), torch.from_numpy(labels)
+    weights, biases = solve_logistic(x, y[None], torch.tensor([1e-4, 1e-1]), 4)
+    for number, l2 in enumerate([1e-4, 1e-1]):
+        w, b = (each[0, number].double().requires_grad_() for each in (weights, biases))
+        loss = torch.nn.functional.cross_entropy(x.double() @ w + b, y) + l2 / 2 * w.square().sum()
+        assert max(float(slope.abs().max()) for slope in torch.autograd.grad(loss, [w, b])) < 1.1e-4
+
+
+def test_features_far_from_zero_are_standardised_as_exactly():
+    rng = np.random.default_rng(13)
+    items = rng.normal(size=(5000, 3)) * [1, 0.1, 0] + [1e3, -7, 3]
+    made = standardise(torch.from_numpy(items).float(), torch.from_numpy(items[:3000]).float()).double().numpy()
+    reference = items[:3000].astype(np.float32).astype(np.float64)
+    deviation = np.where(reference.std(axis=0) > 0, reference.std(axis=0), np.inf)
+    assert made == pytest.approx((items.astype(np.float32) - reference.mean(axis=0)) / deviation, abs=2e-3)
+
+
 def test_the_minimum_is_a_minimum():
     items, labels, _ = make_task(3, 600, 20, 4, 1.0)
     x = standardise(torch.from_numpy(items), torch.from_numpy(items))
