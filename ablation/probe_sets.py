@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from corpora.errors import CheckpointError, UserError
-from probes.build import Built, build_raw, build_treebank, choose_names
+from probes.build import Built, build_published, build_raw, build_treebank, choose_names
 from probes.probe import Probe
 from probes.progress import Progress
 from probes.raw_text import Document, read_documents, read_held_out
@@ -37,9 +37,11 @@ def build_sets(probing: Probing, config: Config, documents: int, progress: Progr
         built.add(build_raw(raw, text, source, size=probing.size, language=probing.language, progress=progress))
     if trees:
         built.add(build_treebank(trees, probing.treebank, progress=progress))
-    missing = [f"probe {name}: {why}" for name, why in built.skipped.items() if name in probing.only]
+    if probing.published:
+        built.add(build_published(probing.published, size=probing.size, progress=progress))
+    missing = [reason for name, reason in zip(built.skipped, built.reasons, strict=True) if name in probing.only]
     if missing or not built.probes:
-        raise UserError("\n".join(missing) or "no probe could be made: " + "; ".join(built.skipped.values()))
+        raise UserError("\n".join(missing) or "no probe could be made: " + "; ".join(built.reasons))
     return built
 
 

@@ -6,7 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-_PROBE_KEYS = ("suite", "only", "corpus", "treebank", "size", "language", "kind", "pooling", "mix", "trajectory")
+from probes.published_data import NOTHING, PublishedData, choose_suite
+
+_PROBE_KEYS = (
+    "suite",
+    "only",
+    "corpus",
+    "treebank",
+    "senteval",
+    "discoeval",
+    "size",
+    "language",
+    "kind",
+    "pooling",
+    "mix",
+    "trajectory",
+)
 _TRAJECTORY_KEYS = ("steps", "only")
 
 
@@ -14,10 +29,11 @@ _TRAJECTORY_KEYS = ("steps", "only")
 class Probing:
     """What the finished encoders are asked, and which of it the unfinished ones are."""
 
-    suite: Literal["raw", "treebank", "all", "none"] = "raw"
-    only: tuple[str, ...] = ()  # names of probes; none: all of the suite
+    suite: Literal["raw", "treebank", "all", "published", "none"] = "raw"
+    only: tuple[str, ...] = ()  # names of the suite's probes; none: all of them
     corpus: str | None = None  # None: what the first arm's runs hold out
     treebank: tuple[str, ...] = ()
+    published: PublishedData = NOTHING  # asked beside the suite
     size: int = 4000
     language: str = "en"
     kind: Literal["linear", "mlp"] = "linear"
@@ -51,17 +67,43 @@ def read_probing(written: Mapping[str, Any], problems: list[str]) -> Probing:
     size = asked.get("size", 4000)
     if type(size) is not int or size < 100:
         found.append(f"probes: size is {size!r}; it must be a whole number of at least 100")
-    suite = asked.get("suite", "all" if "treebank" in asked else "raw")
     lists = {key: _names(asked.get(key), f"probes: {key}", found) for key in ("only", "treebank")}
+    published = _read_published(asked.pop("senteval", None), asked.pop("discoeval", None), found)
+    others = bool(asked.get("corpus") or lists["only"])
+    suite = asked.get("suite") or choose_suite(published, treebank=bool(lists["treebank"]), others=others)
     chosen = _names(only, "probes: trajectory: only", found)
-    found += _check_names(suite, lists, chosen)
+    found += _check_published(suite, published)
+    found += _check_names(suite, lists, chosen, published)
     problems += found
     if found:
         return Probing()
-    return Probing(**(asked | lists | {"suite": suite, "trajectory": steps, "trajectory_only": chosen}))
+    read = {"suite": suite, "published": published, "trajectory": steps, "trajectory_only": chosen}
+    return Probing(**(asked | lists | read))
 
 
-def _check_names(suite: str, lists: Mapping[str, tuple[str, ...]], chosen: Sequence[str]) -> list[str]:
+def _read_published(files: Any, folders: Any, problems: list[str]) -> PublishedData:
+    """Return the published data of a study's file: a list of SentEval's files, {task: folder} of DiscoEval's."""
+    if folders is not None and not (
+        isinstance(folders, Mapping) and all(isinstance(each, str) for pair in folders.items() for each in pair)
+    ):
+        problems.append(f"probes: discoeval is {folders!r}; write a mapping, TASK: FOLDER")
+        folders = None
+    named = _names(files, "probes: senteval", problems)
+    return PublishedData(senteval=named, discoeval=tuple((folders or {}).items()))
+
+
+def _check_published(suite: str, published: PublishedData) -> list[str]:
+    """Return what is wrong with published data, as far as the names of tasks and files tell."""
+    if suite == "published" and not published:
+        return ["probes: suite published wants senteval: [FILE, ...] or discoeval: {TASK: FOLDER}"]
+    if suite == "none" and published:
+        return ["probes: suite none asks nothing, and senteval or discoeval something; write suite: published"]
+    return [f"probes: {problem}" for problem in published.list_problems()] if published else []
+
+
+def _check_names(
+    suite: str, lists: Mapping[str, tuple[str, ...]], chosen: Sequence[str], published: PublishedData
+) -> list[str]:
     """Return what is wrong with the names of probes."""
     from probes.raw_text import RAW_PROBES
     from probes.treebank import TREEBANK_PROBES
@@ -71,7 +113,7 @@ def _check_names(suite: str, lists: Mapping[str, tuple[str, ...]], chosen: Seque
         *(TREEBANK_PROBES if suite in ("treebank", "all") else ()),
     ]
     found = [f"probe '{name}' is unknown{suggest(name, known)}" for name in lists["only"] if name not in known]
-    asked = lists["only"] or known
+    asked = [*(lists["only"] or known), *published.names]
     found += [
         f"probes: trajectory: '{name}' is not among the probes of the study{suggest(name, asked)}"
         for name in chosen
@@ -114,7 +156,7 @@ def read_mapping(written: Mapping[str, Any], key: str, problems: list[str]) -> d
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "suite": ("raw", "treebank", "all", "none"),
+    "suite": ("raw", "treebank", "all", "published", "none"),
     "kind": ("linear", "mlp"),
     "pooling": ("mean", "cls"),
     "mix": (True, False),

@@ -9,6 +9,8 @@ from corpora.errors import UserError
 from .members import read_run
 from .probe import Probe
 from .progress import Progress
+from .published import read_discoeval, read_senteval
+from .published_data import NOTHING, PublishedData
 from .raw_pool import build_pool
 from .raw_text import RAW_PROBES, Document, held_out_documents, read_documents
 from .treebank import TREEBANK_PROBES, read_treebank
@@ -25,6 +27,11 @@ class Built:
     probes: list[Probe] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why each probe that is left out could not be made, a line each."""
+        return [f"probe {name}: {why}" for name, why in self.skipped.items()]
 
     def add(self, other: "Built") -> None:
         """Take in what was made of something else."""
@@ -43,6 +50,8 @@ def choose_names(asked: str | None, suite: str) -> tuple[list[str], list[str]]:
     for name in names:
         if name not in [*raw, *treebank]:
             elsewhere = " (it wants --treebank FILES)" if name in TREEBANK_PROBES else ""
+            if name.startswith(("senteval_", "discoeval_")):
+                elsewhere = " (published data that are given are always asked)"
             raise UserError(f"probe '{name}' is unknown here{elsewhere}; known: {', '.join([*raw, *treebank])}")
     return [name for name in raw if name in names], [name for name in treebank if name in names]
 
@@ -103,6 +112,7 @@ def build_suite(
     size: int,
     language: str,
     progress: Progress,
+    published: PublishedData = NOTHING,
 ) -> Built:
     """Build all probes that a run asks. Raises UserError where none can be built."""
     raw, of_trees = choose_names(names, suite)
@@ -112,8 +122,10 @@ def build_suite(
         built.add(build_raw(raw, documents, source, size=size, language=language, progress=progress))
     if of_trees:
         built.add(build_treebank(of_trees, treebank, progress=progress))
+    if published:
+        built.add(build_published(published, size=size, progress=progress))
     if not built.probes:
-        raise UserError("\n".join(built.skipped.values()) or "no probe was asked for")
+        raise UserError("\n".join(built.reasons) or "no probe was asked for")
     return built
 
 
@@ -141,5 +153,19 @@ def build_treebank(names: Sequence[str], files: Sequence[str], *, progress: Prog
         except UserError as error:
             built.skipped[name] = str(error).removeprefix(f"probe {name}: ")
         progress.advance(f"items of {name}")
+    progress.close()
+    return built
+
+
+def build_published(published: PublishedData, *, size: int, progress: Progress) -> Built:
+    """Build the probes of published data, of at most `size` items each. Raises UserError for what can't be read."""
+    built = Built(sources=published.sources)
+    progress.start(len(published.names))
+    for file in published.senteval:
+        built.probes.append(read_senteval(file, size=size))
+        progress.advance(f"items of {Path(file).name}")
+    for task, folder in published.discoeval:
+        built.probes.append(read_discoeval(folder, task=task, size=size))
+        progress.advance(f"items of DiscoEval's {task}")
     progress.close()
     return built

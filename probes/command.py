@@ -11,6 +11,7 @@ from corpora.errors import UserError
 
 from .members import list_members
 from .progress import Progress
+from .published_data import PublishedData, choose_suite, read_discoeval_names
 
 _DESCRIPTION = """\
 Ask what frozen encoders know. Every folder is a `transformers` folder, of this
@@ -23,6 +24,8 @@ examples:
   python -m probes runs/mlm bert-base-uncased --corpus articles.txt.gz
   python -m probes runs/rtd --suite treebank --treebank en_ewt-ud-*.conllu
   python -m probes runs/rtd --probes bigram_shift,sentence_ordering --mdl
+  python -m probes runs/rtd --senteval bigram_shift.txt past_present.txt
+  python -m probes runs/rtd --suite raw --discoeval bso=wiki/bso sp=wiki/sp
   python -m probes --group mlm='runs/mlm-*' --group rtd='runs/rtd-*'
   python -m probes runs/* --group_by objective
 
@@ -51,11 +54,16 @@ def build_parser() -> Parser:
     )
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="encoders: folders, or names on the hub")
     asked = parser.add_argument_group("What is asked")
-    asked.add_argument("--suite", choices=("raw", "treebank", "all"), help="default: raw, or all with --treebank")
+    default = "default: raw; all with --treebank; published where nothing but published data is named"
+    asked.add_argument("--suite", choices=("raw", "treebank", "all", "published"), help=default)
     text = "text to make probes of (default: what the first run held out, else the built-in text)"
     asked.add_argument("--corpus", metavar="FILE", help=text)
     asked.add_argument("--treebank", nargs="+", metavar="FILE", help="CoNLL-U: train, dev and test, by their names")
-    asked.add_argument("--probes", metavar="NAMES", help="only these, with commas between them")
+    senteval = "published data, asked beside the suite: SentEval's files, each named after its task"
+    asked.add_argument("--senteval", nargs="+", default=[], metavar="FILE", help=senteval)
+    discoeval = "the same: DiscoEval's folders of train.txt, valid.txt, test.txt; tasks bso, sp, dc, ssp"
+    asked.add_argument("--discoeval", nargs="+", default=[], metavar="TASK=FOLDER", help=discoeval)
+    asked.add_argument("--probes", metavar="NAMES", help="of the suite only these, with commas between them")
     asked.add_argument("--size", type=int, default=4000, metavar="INT", help="most items of a probe (default: 4000)")
     asked.add_argument("--language", default="en", metavar="NAME", help="of the text's sentence ends (default: en)")
     how = parser.add_argument_group("How")
@@ -80,21 +88,32 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     options = build_parser().read(argv)
     if not options.folders and not options.group:
         raise UserError("no encoder was named; give folders, as in `python -m probes runs/mlm runs/rtd`")
-    options.suite = options.suite or ("all" if options.treebank else "raw")
-    if options.suite != "raw" and not options.treebank:
+    published = PublishedData(senteval=tuple(options.senteval), discoeval=read_discoeval_names(options.discoeval))
+    options.published = published
+    others = bool(options.corpus or options.probes)
+    options.suite = options.suite or choose_suite(published, treebank=bool(options.treebank), others=others)
+    if options.suite in ("treebank", "all") and not options.treebank:
         raise UserError(f"--suite {options.suite} wants --treebank FILES, of CoNLL-U")
+    if options.suite == "published" and not published:
+        raise UserError("--suite published wants --senteval FILES or --discoeval TASK=FOLDER")
     for name, least in {"size": 100, "seeds": 1, "threads": 1}.items():
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} is {value}; it must be at least {least}")
+    if published and (problems := published.list_problems()):
+        raise UserError("\n".join(problems))
     return options
 
 
 def describe_command(argv: Sequence[str]) -> str:
     """Return the command with the last name of each path that exists: a page may be shown to others."""
-    is_path = ["/" in word and (Path(word).exists() or word.startswith("/")) for word in argv]
-    words = [Path(word).name if path else word for word, path in zip(argv, is_path, strict=True)]
-    return shlex.join(["python", "-m", "probes", *words])
+    return shlex.join(["python", "-m", "probes", *map(_without_folders, argv)])
+
+
+def _without_folders(word: str) -> str:
+    name, equals, place = word.rpartition("=")  # --group NAME=GLOB, --discoeval TASK=FOLDER
+    is_path = "/" in place and (Path(place).exists() or place.startswith("/"))
+    return f"{name}{equals}{Path(place).name}" if is_path else word
 
 
 def main(argv: Sequence[str]) -> int:
@@ -117,6 +136,7 @@ def main(argv: Sequence[str]) -> int:
         suite=options.suite,
         corpus=options.corpus,
         treebank=options.treebank or [],
+        published=options.published,
         folders=[member.location for member in members],
         size=options.size,
         language=options.language,

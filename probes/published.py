@@ -91,9 +91,7 @@ def read_senteval(
     their own proportions. Raises CorpusError, with file and line, for what isn't in this format.
     """
     path = Path(path)
-    task = task or name_stem(path)
-    if task not in SENTEVAL_TASKS:
-        raise UserError(f"{path}: task {task!r} is unknown; known: {', '.join(SENTEVAL_TASKS)}")
+    task = name_senteval_task(path, task)
     about = SENTEVAL_TASKS[task]
 
     def parse(columns: list[str], where: str, number: int) -> Row:
@@ -115,6 +113,19 @@ def read_senteval(
         source=f"Conneau et al., 2018, section 3 ({about.short})",
         note="SentEval's own items and partitions, shuffled.",
     )
+
+
+def name_senteval_task(path: str | Path, task: str | None = None) -> str:
+    """Return which task a file holds: the one given, or its name. UserError for one unknown, or a file that is not."""
+    path = Path(path)
+    if not path.is_file():
+        raise CorpusError(f"there is no file {str(path)!r}; name a file of the data set")
+    task = task or name_stem(path)
+    if task not in SENTEVAL_TASKS:
+        raise UserError(
+            f"{path}: task {task!r} is unknown; the file's name says which it is: {', '.join(SENTEVAL_TASKS)}"
+        )
+    return task
 
 
 DISCOEVAL_TASKS = {
@@ -153,12 +164,11 @@ def read_discoeval(
     The items of one line, and in DC a line and its corrupted twin, form a group. Raises CorpusError for a file that is
     missing or not in this format.
     """
-    if task not in DISCOEVAL_TASKS:
-        raise UserError(f"DiscoEval task {task!r} is unknown; known: {', '.join(DISCOEVAL_TASKS)}")
+    files = find_discoeval_files(folder, task)
     about = DISCOEVAL_TASKS[task]
     rows: list[Row] = []
-    for stem, split in FILES.items():
-        rows += read_rows(find_file(Path(folder), stem), parse_discoeval(task, split, len(rows)))
+    for split, path in files.items():
+        rows += read_rows(path, parse_discoeval(task, split, len(rows)))
     if task == "dc":  # a line and its corrupted twin share their outer sentences
         twins: dict[tuple[str, str], int] = {}
         rows = [(*row[:3], twins.setdefault((row[0][0], row[0][-1]), row[3])) for row in rows]
@@ -199,6 +209,15 @@ def name_stem(path: Path) -> str:
     return path.name.split(".")[0]
 
 
+def find_discoeval_files(folder: str | Path, task: str) -> dict[int, Path]:
+    """Return {split: file} of a task's folder. UserError for a task that is unknown, and for what is missing."""
+    if task not in DISCOEVAL_TASKS:
+        raise UserError(f"DiscoEval task {task!r} is unknown; known: {', '.join(DISCOEVAL_TASKS)}")
+    if not Path(folder).is_dir():
+        raise CorpusError(f"there is no folder {str(folder)!r} of DiscoEval's {task}; name one that holds train.txt")
+    return {split: find_file(Path(folder), stem) for stem, split in FILES.items()}
+
+
 def find_file(folder: Path, stem: str) -> Path:
     for suffix in ("", *SUFFIXES):
         path = folder / f"{stem}.txt{suffix}"
@@ -209,8 +228,6 @@ def find_file(folder: Path, stem: str) -> Path:
 
 def read_rows(path: Path, parse: Callable[[list[str], str, int], Row]) -> Iterator[Row]:
     """Yield the rows of a file of tab-separated lines; blank lines are passed over."""
-    if not path.is_file():
-        raise CorpusError(f"there is no file {str(path)!r}; name a file of the data set")
     for number, line in enumerate(read_lines(path, "strict", Notes())):
         if line.strip():
             columns = [column.strip() for column in line.split("\t")]
@@ -247,7 +264,7 @@ def make_published(
     chosen: list[int] = []
     for split in sorted(in_split):
         members = draws.permutation([i for i, row in enumerate(rows) if row[2] == split])
-        room = in_split[split] if size is None else max(1, round(size * in_split[split] / len(rows)))
+        room = in_split[split] if size is None else max(1, size * in_split[split] // len(rows))
         chosen += members[:room].tolist()
     number = {label: i for i, label in enumerate(names)}
     index: dict[str, int] = {}

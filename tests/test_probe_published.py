@@ -76,7 +76,7 @@ def test_packed_files_and_given_tasks_are_read(tmp_path):
     packed = tmp_path / "renamed.txt.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert read_senteval(packed, task="past_present", surface=False).texts == read_senteval(plain, surface=False).texts
-    with pytest.raises(UserError, match="task 'renamed' is unknown; known: sentence_length"):
+    with pytest.raises(UserError, match="task 'renamed' is unknown; the file's name says which it is: sentence_l"):
         read_senteval(packed)
 
 
@@ -166,7 +166,12 @@ def test_packed_folders_are_read_and_wrong_ones_named(tmp_path):
         read_discoeval(tmp_path, task="ssp")
     with pytest.raises(UserError, match="DiscoEval task 'rst' is unknown; known: bso, sp, dc, ssp"):
         read_discoeval(tmp_path, task="rst")
-    (tmp_path / "train.txt").write_text("5\ta .\n")
+    for stem in ("train", "test"):
+        (tmp_path / f"{stem}.txt").write_text("5\ta .\n")
     with pytest.raises(CorpusError, match="train.txt, line 1: '5' is no label of SSP"):
         read_discoeval(tmp_path, task="ssp")
+    with pytest.raises(
+        CorpusError, match="there is no folder '.*none' of DiscoEval's ssp; name one that holds train.txt"
+    ):
+        read_discoeval(tmp_path / "none", task="ssp")
     assert list(DISCOEVAL_TASKS) == ["bso", "sp", "dc", "ssp"]
