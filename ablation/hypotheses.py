@@ -63,6 +63,18 @@ def find_hypothesis_problems(written: Any, arms: Sequence[str], problems: list[s
     return tuple(found)
 
 
+def find_unasked(hypotheses: Sequence[Hypothesis], asked: Sequence[str]) -> list[str]:
+    """Return a line for each hypothesis whose measure is a probe that the study does not ask."""
+    found = []
+    for each in hypotheses:
+        where = f"hypothesis {each.name}: measure names the probe"
+        matches = [_PART.fullmatch(part) for part in _split(each.measure)]
+        probes = [match["probe"] for match in matches if match and match["probe"]]
+        unasked = [name for name in probes if name not in asked]
+        found += [f"{where} {name}, which the study does not ask{suggest(name, asked)}" for name in unasked]
+    return found
+
+
 def _split(measure: str) -> list[str]:
     return [part.strip() for part in measure.split(" - ", 1)]
 

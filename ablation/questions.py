@@ -42,6 +42,20 @@ class Probing:
     trajectory: tuple[int, ...] | Literal["log", "none"] = "log"  # after which steps
     trajectory_only: tuple[str, ...] = ()  # none: the same as at the end
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of all probes that finished encoders are asked."""
+        return (*(self.only or list_suite(self.suite)), *self.published.names)
+
+
+def list_suite(suite: str) -> list[str]:
+    """Return the names of a suite's probes."""
+    from probes.raw_text import RAW_PROBES
+    from probes.treebank import TREEBANK_PROBES
+
+    raw = list(RAW_PROBES) if suite in ("raw", "all") else []
+    return [*raw, *(TREEBANK_PROBES if suite in ("treebank", "all") else ())]
+
 
 def read_probing(written: Mapping[str, Any], problems: list[str]) -> Probing:
     """Return what `probes:` of a study's file asks for, and add what is wrong with it to `problems`."""
@@ -105,13 +119,7 @@ def _check_names(
     suite: str, lists: Mapping[str, tuple[str, ...]], chosen: Sequence[str], published: PublishedData
 ) -> list[str]:
     """Return what is wrong with the names of probes."""
-    from probes.raw_text import RAW_PROBES
-    from probes.treebank import TREEBANK_PROBES
-
-    known = [
-        *(RAW_PROBES if suite in ("raw", "all") else ()),
-        *(TREEBANK_PROBES if suite in ("treebank", "all") else ()),
-    ]
+    known = list_suite(suite)
     found = [f"probe '{name}' is unknown{suggest(name, known)}" for name in lists["only"] if name not in known]
     asked = [*(lists["only"] or known), *published.names]
     found += [

@@ -11,7 +11,7 @@ from training.yaml_settings import read_yaml
 
 from .arms import UNTRAINED, Arm, check_settings, read_arms
 from .budget import UNITS, Budget, parse_budget
-from .hypotheses import Hypothesis, find_hypothesis_problems
+from .hypotheses import Hypothesis, find_hypothesis_problems, find_unasked
 from .questions import Probing, check_keys, read_mapping, read_probing, suggest
 from .results import Fairness
 
@@ -96,6 +96,8 @@ def make_study(written: Mapping[str, Any], where: str) -> Study:
     arms += _others(written, [arm.name for arm in arms], problems)
     probing = read_probing(written, problems)
     hypotheses = find_hypothesis_problems(written.get("hypotheses"), [arm.name for arm in arms], problems)
+    if not problems:
+        problems += find_unasked(hypotheses, probing.asked)
     if problems or budget is None:
         raise UserError("\n".join(dict.fromkeys(problems)))
     return Study(

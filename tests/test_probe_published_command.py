@@ -166,3 +166,18 @@ def test_a_study_with_a_mistake_in_its_published_data_is_refused_in_one_line(
         read_study(write_study(here, **probes))
     (line,) = str(caught.value).splitlines()
     assert line.startswith(said)
+
+
+def test_a_hypothesis_may_name_them_and_one_that_names_what_is_not_asked_is_refused(here: Path) -> None:
+    claim = dict.fromkeys(("name", "claim", "source"), "order") | {"better": "rtd", "worse": "mlm"}
+    settings = {"arms": ["mlm", "rtd"], "budget": "10m", "probes": {"discoeval": {"bso": "bso"}}}
+
+    def read(measure: str) -> object:
+        text = yaml.safe_dump(settings | {"hypotheses": [claim | {"measure": measure}]})
+        (here / "study.yaml").write_text(text)
+        return read_study(str(here / "study.yaml")).hypotheses[0].measure
+
+    assert read("discoeval_bso@last - discoeval_bso") == "discoeval_bso@last - discoeval_bso"
+    assert read("held_out:mlm.loss") == "held_out:mlm.loss"
+    with pytest.raises(UserError, match="^hypothesis order: measure names the probe discoeval_sp, which the study"):
+        read("discoeval_bso - discoeval_sp")
