@@ -20,6 +20,8 @@ from corpora.console import quiet_loading
 from corpora.errors import UserError
 from corpora.positions import max_positions
 
+from .soundness import check_tokenizer
+
 MAX_LENGTH = 512  # where an encoder's positions are not limited, or are more than a text of a probe needs
 
 
@@ -81,7 +83,7 @@ def load_encoder(name_or_folder: str | Path, *, device: str | torch.device | Non
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with quiet_loading():
         network = _load_network(name, place)
-        tokenizer = _load_tokenizer(name)
+        tokenizer = load_tokenizer(name)
     _check_tokenizer(name, tokenizer, network.config)
     return FrozenEncoder(
         name=name,
@@ -134,7 +136,8 @@ def _load_network(name: str, device: torch.device) -> PreTrainedModel:
     return network
 
 
-def _load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str) -> Any:
+    """Return the tokenizer of a folder or of a name on the hub; UserError in one line where there is none."""
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -144,17 +147,7 @@ def _load_tokenizer(name: str) -> Any:
 def _check_tokenizer(name: str, tokenizer: Any, config: PreTrainedConfig) -> None:
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer of '{name}' is not a fast one; only those know the characters of a token")
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"the tokenizer of '{name}' has {len(tokenizer):,} tokens and the encoder rows for {config.vocab_size:,}; "
-            "give the folder with the tokenizer that the encoder was trained with"
-        )
-    first = tokenizer("A text.")["input_ids"][0]
-    if tokenizer.cls_token_id is None or first != tokenizer.cls_token_id:
-        raise UserError(
-            f"the tokenizer of '{name}' begins a text with {tokenizer.convert_ids_to_tokens(first)!r} and not with its "
-            f"cls token {tokenizer.cls_token!r}; give a tokenizer that adds its special tokens itself"
-        )
+    check_tokenizer(name, tokenizer, config.vocab_size)
 
 
 def _freeze(network: PreTrainedModel, device: torch.device) -> PreTrainedModel:

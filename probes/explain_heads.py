@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from corpora.errors import UserError
 
-from .finetune.loading import check_vocabulary, has_names, labels_of, load_config, load_head, load_tokenizer
+from .finetune.loading import check_loaded, has_names, labels_of, load_config, load_head, load_tokenizer
 
 KINDS = {
     "token": "AutoModelForTokenClassification",
@@ -80,7 +80,7 @@ def open_head(folder: str, kind: str = "") -> Head:
     kind = kind or find_kind(folder)
     tokenizer = load_tokenizer(folder)
     model, missing = load_head(folder, KINDS[kind])
-    check_vocabulary(model, tokenizer, folder)
+    check_loaded(model, tokenizer, folder)
     warnings = []
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

@@ -15,14 +15,15 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
 from corpora.console import quiet_loading
 from corpora.errors import UserError
 from corpora.positions import max_positions
 
-from .encoder import load_encoder
+from .encoder import load_encoder, load_tokenizer
+from .soundness import check_tokenizer, check_weights
 
 HeadKind = Literal["masked_lm", "detection", "energy", "token_label", "sequence"]
 
@@ -122,13 +123,10 @@ def load_head(site: HeadSite, *, device: str | None = None) -> TrainedHead:
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = _load_stock(site) if site.load_with else _load_own(site)
     with quiet_loading():
-        tokenizer = AutoTokenizer.from_pretrained(site.place if site.load_with else site.location)
+        tokenizer = load_tokenizer(site.place if site.load_with else site.location)
     config: Any = model.config
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"{site.place}: the tokenizer has {len(tokenizer):,} tokens, the model {config.vocab_size:,}; "
-            "they don't belong together"
-        )
+    check_tokenizer(site.place, tokenizer, config.vocab_size)
+    check_weights(site.place, model)
     model.requires_grad_(False).eval().to(chosen)
     return TrainedHead(site=site, model=model, tokenizer=tokenizer, max_length=max_positions(config), device=chosen)
 

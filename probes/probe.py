@@ -14,6 +14,7 @@ Combination = Literal["concat", "pair", "difference", "arc"]
 Kind = Literal["classification", "structural", "readout"]
 Metric = Literal["accuracy", "macro_f1", "auroc", "uuas", "top1"]
 
+TOO_RARE = "Left out as too rare: "  # in a note, before names of classes
 WHOLE_TEXT = -1  # as both ends of a place: the pooled vector of the text
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from .figures import METRICS, Line, draw_layers, draw_sample
 from .pages import open_templates, state_policy
+from .probe import TOO_RARE
 from .results import ALL, MIX, Comparison, ProbeRecord, Results, Score, Summary, publish_text
 
 WIDTH = 80
@@ -26,8 +27,7 @@ CLAIMS = {
 
 def print_table(results: Results, console: Console) -> None:
     """Print probes by groups, 80 columns wide: score and half its interval, chosen layer; floors beside them."""
-    if results.failed or results.skipped:
-        _print_missing(results, console)
+    _print_missing(results, console)
     groups = results.groups
     per_table = max(1, (WIDTH - _PROBE_COLUMN - _FLOOR_COLUMNS) // (_GROUP_COLUMN + 1))
     for start in range(0, len(groups), per_table):
@@ -51,6 +51,10 @@ def _print_missing(results: Results, console: Console) -> None:
         console.print(Text(f"missing: {name}: {reason}", style="bold red"))
     for name, reason in results.skipped.items():
         console.print(Text(f"left out: {name}: {reason}", style="yellow"))
+    for probe in results.probes:
+        rare = probe.note.partition(TOO_RARE)[2]
+        if rare:
+            console.print(Text(f"left out of {probe.name}, as too rare: {rare.removesuffix('.')}", style="yellow"))
 
 
 def _make_table(results: Results, groups: list[str]) -> Table:

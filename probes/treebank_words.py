@@ -9,7 +9,7 @@ import numpy as np
 from corpora.errors import UserError
 
 from .gate import score_baselines
-from .probe import TEST, TRAIN, Probe
+from .probe import TEST, TOO_RARE, TRAIN, Probe
 from .raw_pool import Item, Place, make_probe, quota
 from .treebank_read import Tree
 
@@ -143,7 +143,7 @@ def choose_labels(name: str, found: Sequence[tuple[str, int]]) -> tuple[tuple[st
 
 
 def describe_dropped(labels: list[str]) -> str:
-    return f" Left out as too rare: {', '.join(labels)}." if labels else ""
+    return f" {TOO_RARE}{', '.join(labels)}." if labels else ""
 
 
 def list_arcs(tree: Tree) -> list[tuple[int, int]]:

@@ -215,6 +215,13 @@ def test_what_is_missing_is_named_first_in_table_and_page() -> None:
     assert page.index("Missing: sop.") < page.index("<h2>Scores</h2>")
 
 
+def test_classes_that_were_too_rare_are_named_above_the_table() -> None:
+    results = make_results()
+    first = replace(results.probes[0], note="Universal tags of all words. Left out as too rare: SYM, X.")
+    lines = print_to_text(replace(results, probes=(first, *results.probes[1:]))).splitlines()
+    assert lines[0] == f"left out of {first.name}, as too rare: SYM, X"
+
+
 def test_a_claim_about_objectives_wants_five_seeds_everywhere() -> None:
     results = make_results()
     assert results.claim == "checkpoints" and "about these checkpoints" in render_page(results)

@@ -22,6 +22,8 @@ from corpora.console import quiet_loading
 from corpora.errors import UserError
 from corpora.positions import max_positions
 
+from ..soundness import check_tokenizer, check_weights
+
 _NO_LIMIT = 100_000  # a tokenizer that knows no limit says 1e30
 
 
@@ -67,8 +69,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             f"the tokenizer of {name} is not a fast one (it has no tokenizer.json), and only those tell which pieces "
             "belong to which word; convert it with `AutoTokenizer.from_pretrained(..., use_fast=True)`"
         )
-    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
-        raise UserError(f"the tokenizer of {name} has no vocabulary: the folder may lack tokenizer.json")
     if tokenizer.pad_token_id is None:
         raise UserError(f"the tokenizer of {name} has no padding token; set `tokenizer.pad_token` and save it again")
     return tokenizer
@@ -131,13 +131,11 @@ def put_head_on(
     return Loaded(model=model, new=tuple(sorted(head)), missing=tuple(sorted(body)))
 
 
-def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Raise UserError where the tokenizer has tokens that the model has no row for."""
+def check_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raise UserError where weights are no numbers, or the tokenizer is another's than the model's."""
     table: Any = model.get_input_embeddings()
-    rows = table.weight.shape[0]
-    largest = max(tokenizer.get_vocab().values())
-    if largest >= rows:
-        raise UserError(f"{name}: the tokenizer goes up to id {largest:,}, and the encoder has {rows:,} rows")
+    check_tokenizer(name, tokenizer, table.weight.shape[0])
+    check_weights(name, model)
 
 
 def find_max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:

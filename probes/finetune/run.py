@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from corpora.errors import UserError
 
 from . import report
-from .loading import Loaded, check_vocabulary, find_max_length, load_tokenizer, put_head_on, reads_segments
+from .loading import Loaded, check_loaded, find_max_length, load_tokenizer, put_head_on, reads_segments
 from .parts import AUTO_CLASSES, Prepared, choose_names, prepare_part, read_parts, score_baseline
 from .recipe import Recipe
 from .train import Evaluation, evaluate, train
@@ -34,7 +34,7 @@ def finetune(recipe: Recipe, command: str = "") -> dict[str, Any]:
     names, keep = choose_names(recipe, read)
     loaded = _load_model(recipe, names, keep)
     model = loaded.model
-    check_vocabulary(model, tokenizer, recipe.encoder)
+    check_loaded(model, tokenizer, recipe.encoder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)  # type: ignore[arg-type]  # transformers wraps `to` in a decorator that mypy can't read
     max_length = _choose_max_length(recipe, model, tokenizer)
