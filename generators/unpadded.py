@@ -154,7 +154,7 @@ def _attend_by_products(
         logits = torch.bmm(queries, keys.transpose(1, 2))
     else:
         logits = torch.baddbmm(mask.to(queries.dtype).repeat(heads, 1, 1), queries, keys.transpose(1, 2))
-    weights = F.softmax(logits, dim=-1, dtype=torch.float32).to(queries.dtype)
+    weights = F.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(queries.dtype)
     return torch.bmm(F.dropout(weights, dropout) if dropout else weights, values)
 
 
