@@ -6,7 +6,9 @@ Of `nsp`: a threshold on the rarity of the words that both texts share; a thresh
 co-occurrence vectors, weighted towards rare words (Arora et al., 2017, section 3,
 https://openreview.net/forum?id=SyK00v5xx); and a bag of learned vectors for each text, with the comparison built in,
 [a, b, |a - b|, a * b] (Conneau et al., 2017, section 3.2, https://arxiv.org/abs/1705.02364). Of `sentence_shuffle`: the
-length of the first sentence, with and without `fair_lengths`. Thresholds are chosen on half of the training pairs
+length of the first sentence, with and without `fair_lengths`; and a linear classifier of each word times its
+sentence's place, which knows which words open a text and nothing of what a sentence means, for passages of documents
+and of paragraphs. Thresholds are chosen on half of the training pairs
 and scored on the other; the bag model is scored on held-out documents.
 """
 
@@ -19,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
@@ -120,6 +124,35 @@ def first_lengths(sequences: Sequences) -> np.ndarray:
     return np.bincount(sequences.rows[kept], minlength=sequences.num_examples)
 
 
+def words_by_place(sequences: Sequences, size: int) -> sparse.csr_array:
+    """Return for each example each word times the place of its sentence, counted from the middle (B, 2 V).
+
+    The second half of the columns holds first words of sentences alone.
+    """
+    text = np.flatnonzero(~sequences.is_special)
+    rows, sentences = sequences.rows[text], sequences.pieces[text]
+    last = np.zeros(sequences.num_examples)
+    np.maximum.at(last, rows, sentences)
+    places = sentences - last[rows] / 2
+    opens = np.diff(sentences + rows * (sentences.max() + 1), prepend=-1) != 0
+    columns = np.append(sequences.token_ids[text], size + sequences.token_ids[text[opens]])
+    values = np.append(places, places[opens])
+    return sparse.csr_array((values, (np.append(rows, rows[opens]), columns)), shape=(sequences.num_examples, 2 * size))
+
+
+def score_words_by_place(corpus: Corpus, objective: str, options: argparse.Namespace) -> tuple[int, float]:
+    """Return how many training examples there are, and the accuracy of the best of three strengths, held out."""
+    train = open_stream(corpus, objective, options.max_length)
+    held_out = open_stream(corpus, objective, options.max_length, held_out=True)
+    learned, asked = (s.build(np.arange(len(s.passages))) for s in (train, held_out))
+    items, test = (words_by_place(flat.sequences, corpus.vocabulary.size) for flat in (learned, asked))
+    scores = [
+        LogisticRegression(C=strength, max_iter=200).fit(items, answers_of(learned)).score(test, answers_of(asked))
+        for strength in (0.001, 0.01, 0.1)
+    ]
+    return len(train.passages), max(scores)
+
+
 def open_stream(corpus: Corpus, objective: str, max_length: int, *, held_out: bool = False) -> Stream:
     """Return the stream of one objective, as training with seed 1 would read it."""
     return Stream.open(corpus, build_objectives(objective), seed=1, max_length=max_length, held_out=held_out)
@@ -163,6 +196,15 @@ def main() -> None:
         flat = stream.build(np.arange(options.pairs))
         score = roc_auc_score(1 - answers_of(flat), first_lengths(flat.sequences))
         print(f"sentence_shuffle:fair_lengths={fair}: AUROC of the first sentence's length {score:.3f} (chance .500)")
+    for spec in (
+        "sentence_shuffle",
+        "sentence_shuffle:within=paragraph",
+        "sentence_shuffle:within=paragraph,min_sentences=2",
+        "sop",
+        "sop:within=paragraph",
+    ):
+        count, score = score_words_by_place(corpus, spec, options)
+        print(f"{spec}: words by place, learned from {count:,} examples: accuracy {score:.3f} (chance .500)")
     print(f"{time.process_time() - began:.0f} s of processor time")
 
 

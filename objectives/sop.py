@@ -35,6 +35,11 @@ class SentenceOrderPrediction(PairObjective):
     def unit(self) -> str:
         return self.within
 
+    @property
+    def needs(self) -> str:
+        unit = "" if self.within == "document" else " of one paragraph"
+        return f"passages{unit} of three sentences or more, or of two that open a {self.within}"
+
     def arrange(self, selection: Selection, draws: Draws) -> Arrangement:
         passages, corpus = selection.passages, selection.corpus
         cuts = draw_cuts(passages, draws)
