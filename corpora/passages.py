@@ -49,8 +49,8 @@ class Passages:
 def cut_passages(corpus: Corpus, max_tokens: int, *, held_out: bool, unit: str = "document") -> Passages:
     """Fill passages of at most `max_tokens` tokens with whole sentences, never across documents.
 
-    Where the `unit` is "paragraph", never across paragraphs either. A sentence longer than `max_tokens` is cut into pieces, each a passage of its own, so that no objective takes a
-    piece for a sentence.
+    Where the `unit` is "paragraph", never across paragraphs either. A sentence longer than `max_tokens` is cut into
+    pieces, each a passage of its own, so that no objective takes a piece for a sentence.
     """
     offsets = np.asarray(corpus.sentence_offsets)
     num_sentences = len(offsets) - 1

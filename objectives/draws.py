@@ -5,6 +5,7 @@ Each is a pure function of (seed, purpose, example, slot), whatever the batch it
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,13 +19,14 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 def mix(words: np.ndarray) -> np.ndarray:
     """Scramble uint64 words one to one (SplitMix64's finaliser)."""
     words = words ^ (words >> np.uint64(30))
-    words = words * _FIRST
+    words *= _FIRST
     words ^= words >> np.uint64(27)
     words *= _SECOND
     words ^= words >> np.uint64(31)
     return words
 
 
+@lru_cache(maxsize=4096, typed=True)
 def hash_fields(*fields: int | str) -> int:
     """Return 64 bits that depend on every field separately: (1, 0) and (0, 1) differ, unlike their sums."""
     text = "\x1f".join(f"{type(field).__name__}:{field}" for field in fields)
@@ -74,6 +76,13 @@ class Draws:
     def per_token(self, purpose: str, rows: np.ndarray, slots: np.ndarray) -> np.ndarray:
         """Return a word for each (row of this batch, slot within the example), both (T,)."""
         return self._words(self._states(purpose, self.examples)[rows], slots)
+
+    def per_place(self, purpose: str, offsets: np.ndarray) -> np.ndarray:
+        """Return a word (T,) for every token of the batch, that of `per_token`; example b is offsets[b] to [b + 1]."""
+        # state + (place + 1) x golden, with the token's place in its example as its place among the T less the offset.
+        states = self._states(purpose, self.examples) - offsets[:-1].astype(np.uint64) * _GOLDEN
+        multiples = np.arange(1, offsets[-1] + 1, dtype=np.uint64) * _GOLDEN
+        return mix(np.repeat(states, np.diff(offsets)) + multiples)
 
     def halves(self, purpose: str) -> np.ndarray:
         """Return fair bits (B,) that are exactly balanced: of examples 2i and 2i + 1 one is true and one is false."""

@@ -7,6 +7,9 @@ from corpora import Vocabulary
 from .draws import Draws, happens, to_integers, to_uniforms
 from .sequences import Sequences, Target
 
+_LOW = np.uint64(2**24 - 1)  # of a key: a place in an example
+_LAST = np.uint64(2**64 - 1)  # the key of what can't be chosen
+
 
 def rate_now(rate: float, final_rate: float | None, progress: np.ndarray) -> float | np.ndarray:
     """Return the rate of each example (B,), on the line from `rate` to `final_rate` over a run; None: it stays."""
@@ -45,14 +48,13 @@ def _count_ordinary(sequences: Sequences) -> np.ndarray:  # (B,)
     return np.bincount(sequences.rows[~sequences.is_special], minlength=sequences.num_examples)
 
 
-def choose_independently(
-    sequences: Sequences, positions: np.ndarray, rate: float | np.ndarray, draws: Draws
-) -> np.ndarray:
-    """Say of each position (N,) whether it is selected, whatever becomes of the others (RoBERTa in `transformers`)."""
-    rows = sequences.rows[positions]
-    words = draws.per_token("choose", rows, sequences.places[positions])
-    rates = np.broadcast_to(rate, sequences.num_examples)[rows]
-    return (words >> np.uint64(32)) < np.rint(rates * 2.0**32).astype(np.uint64)
+def choose_independently(words: np.ndarray, rows: np.ndarray, rate: float | np.ndarray) -> np.ndarray:
+    """Say of each word (N,) and its row whether what it stands for is selected, whatever becomes of the others.
+
+    RoBERTa in `transformers`.
+    """
+    thresholds = np.rint(np.asarray(rate) * 2.0**32).astype(np.uint64)
+    return (words >> np.uint64(32)) < (thresholds[rows] if thresholds.ndim else thresholds)
 
 
 def choose_tokens(sequences: Sequences, counts: np.ndarray, draws: Draws) -> np.ndarray:
@@ -60,13 +62,22 @@ def choose_tokens(sequences: Sequences, counts: np.ndarray, draws: Draws) -> np.
 
     Return their positions, ascending. An example with fewer free tokens than its count has all of them chosen.
     """
-    candidates = np.flatnonzero(sequences.is_free)
-    rows = sequences.rows[candidates]
-    words = draws.per_token("choose", rows, sequences.places[candidates])
-    order = np.argsort((rows.astype(np.uint64) << np.uint64(40)) | (words >> np.uint64(24)), kind="stable")
-    available = np.bincount(rows, minlength=sequences.num_examples)
-    rank = np.arange(len(candidates)) - np.repeat(np.cumsum(available) - available, available)
-    return np.sort(candidates[order[rank < counts[rows]]])  # sorted by row first, so `rows` names the row of each rank
+    keys = draws.per_place("choose", sequences.offsets)
+    keys &= ~_LOW
+    keys |= sequences.places.astype(np.uint64)  # of equal words the first comes first
+    keys[~sequences.is_free] = _LAST
+    limits = nth_of_rows(sequences, keys, counts)
+    return np.flatnonzero(keys < np.repeat(limits, sequences.lengths))
+
+
+def nth_of_rows(sequences: Sequences, keys: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the key (B,) that as many of its row are below as `places` (B,) says, given those of all tokens (T,)."""
+    is_inside = sequences.layout.is_inside
+    num_rows, length = is_inside.shape
+    rows = np.full((num_rows, length), _LAST)
+    rows[is_inside] = keys
+    rows.sort(axis=1)
+    return rows[np.arange(num_rows), np.clip(places, 0, length - 1).astype(np.int64)]
 
 
 def hide_tokens(
@@ -86,10 +97,12 @@ def hide_tokens(
     rows, places = sequences.rows[positions], sequences.places[positions]
     action = draws.per_token("action", rows, places if deciding is None else sequences.places[deciding])
     masked = happens(action, mask_token_rate)
-    randomised = happens(action, mask_token_rate + random_token_rate) & ~masked
+    shown = np.where(masked, vocabulary.mask_id, sequences.token_ids[positions])
+    randomised = np.flatnonzero(happens(action, mask_token_rate + random_token_rate) & ~masked)
+    words = draws.per_token("token", rows[randomised], places[randomised])
     ordinary = vocabulary.ordinary_ids
-    drawn = ordinary[to_integers(draws.per_token("token", rows, places), len(ordinary))]
-    return np.where(masked, vocabulary.mask_id, np.where(randomised, drawn, sequences.token_ids[positions]))
+    shown[randomised] = ordinary[to_integers(words, len(ordinary))]
+    return shown
 
 
 def ask_changes(before: Sequences, after: Sequences) -> Target:

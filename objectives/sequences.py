@@ -4,6 +4,7 @@ Dimensions, here and everywhere: B examples or rows, L positions of a row, T tok
 targets, D hidden, V vocabulary, C classes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -99,33 +100,91 @@ class Proposal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequences:
-    """B framed examples, one after another. Arrays are (T,) but for `offsets`; none is ever changed in place."""
+class Layout:
+    """Where the tokens of B framed examples stand, one example after another, and what holds whatever the tokens are.
 
-    token_ids: np.ndarray  # int64
-    original_ids: np.ndarray  # int64, as they were framed, whatever was done since; -1: a token that was inserted
+    It is shared by all sequences that differ in their ids alone. What few objectives ask for is made when it is.
+    """
+
     offsets: np.ndarray  # (B + 1,) int64
-    segments: np.ndarray  # int64, the token type
-    is_special: np.ndarray  # bool, [CLS] and [SEP]
-    is_word_start: np.ndarray  # bool
-    is_free: np.ndarray  # bool: ordinary tokens that no objective has taken yet
-    pieces: np.ndarray  # int64, which piece of its example a token belongs to, 0, 1, ...; -1 at special tokens
+    is_special: np.ndarray  # (T,) bool, [CLS] and [SEP]
+    make_segments: Callable[[], np.ndarray]
+    make_word_starts: Callable[[], np.ndarray]
+    make_pieces: Callable[[], np.ndarray]
 
-    @property
-    def num_examples(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:  # (B,)
         return np.diff(self.offsets)
 
     @cached_property
     def rows(self) -> np.ndarray:  # (T,)
-        return np.repeat(np.arange(self.num_examples), self.lengths)
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
     @cached_property
     def places(self) -> np.ndarray:  # (T,) within the example
-        return np.arange(len(self.token_ids)) - np.repeat(self.offsets[:-1], self.lengths)
+        return np.arange(len(self.is_special)) - np.repeat(self.offsets[:-1], self.lengths)
+
+    @cached_property
+    def is_inside(self) -> np.ndarray:  # (B, L) bool: padded rows, as long as the longest, and where they hold tokens
+        return np.arange(self.lengths.max()) < self.lengths[:, None]
+
+    @cached_property
+    def segments(self) -> np.ndarray:  # (T,)
+        return self.make_segments()
+
+    @cached_property
+    def is_word_start(self) -> np.ndarray:  # (T,)
+        return self.make_word_starts()
+
+    @cached_property
+    def pieces(self) -> np.ndarray:  # (T,)
+        return self.make_pieces()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """B framed examples, one after another. Arrays are (T,) but for `offsets`; none is ever changed in place."""
+
+    token_ids: np.ndarray  # int64
+    original_ids: np.ndarray  # int64, as they were framed, whatever was done since; -1: a token that was inserted
+    is_free: np.ndarray  # bool: ordinary tokens that no objective has taken yet
+    layout: Layout
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.layout.offsets) - 1
+
+    @property
+    def offsets(self) -> np.ndarray:  # (B + 1,) int64
+        return self.layout.offsets
+
+    @property
+    def lengths(self) -> np.ndarray:  # (B,)
+        return self.layout.lengths
+
+    @property
+    def rows(self) -> np.ndarray:
+        return self.layout.rows
+
+    @property
+    def places(self) -> np.ndarray:  # within the example
+        return self.layout.places
+
+    @property
+    def is_special(self) -> np.ndarray:  # bool, [CLS] and [SEP]
+        return self.layout.is_special
+
+    @property
+    def segments(self) -> np.ndarray:  # int64, the token type
+        return self.layout.segments
+
+    @property
+    def is_word_start(self) -> np.ndarray:  # bool
+        return self.layout.is_word_start
+
+    @property
+    def pieces(self) -> np.ndarray:  # int64, which piece of its example it belongs to, 0, 1, ...; -1 at special tokens
+        return self.layout.pieces
 
     def with_tokens(self, positions: np.ndarray, token_ids: np.ndarray) -> "Sequences":
         """Return a copy with other ids at `positions`, which then are no longer free."""
@@ -153,15 +212,18 @@ class Sequences:
         empty = source < 0
         last = np.maximum.accumulate(np.where(empty, 0, np.arange(len(source))))  # an example starts with its [CLS]
         nearest = source[last]
+        layout = Layout(
+            offsets=offsets,
+            is_special=self.is_special[nearest] & ~empty,
+            make_segments=lambda: self.segments[nearest],
+            make_word_starts=lambda: self.is_word_start[nearest] & ~empty,
+            make_pieces=lambda: self.pieces[nearest],
+        )
         return Sequences(
             token_ids=np.where(empty, 0, self.token_ids[nearest]),
             original_ids=np.where(empty, -1, self.original_ids[nearest]),
-            offsets=offsets,
-            segments=self.segments[nearest],
-            is_special=self.is_special[nearest] & ~empty,
-            is_word_start=self.is_word_start[nearest] & ~empty,
             is_free=self.is_free[nearest] & ~empty,
-            pieces=self.pieces[nearest],
+            layout=layout,
         )
 
 
@@ -175,9 +237,9 @@ class TextView:
 
 def in_order(selection: Selection) -> Pieces:
     """Return each passage as it stands in the text: one piece, one segment."""
-    passages = selection.passages
-    rows = np.arange(len(passages))
-    return Pieces(starts=passages.starts, ends=passages.ends, rows=rows, segments=np.zeros_like(rows))
+    pool, indices = selection.pool, selection.indices
+    rows = np.arange(len(indices))
+    return Pieces(starts=pool.starts[indices], ends=pool.ends[indices], rows=rows, segments=np.zeros_like(rows))
 
 
 def sentences_of(selection: Selection) -> Pieces:
@@ -201,39 +263,56 @@ def frame(corpus: Corpus, pieces: Pieces, num_examples: int, vocabulary: Vocabul
 
     RoBERTa: two separators between A and B.
     """
-    lengths = pieces.ends - pieces.starts
-    room = np.bincount(pieces.rows, lengths, num_examples).astype(np.int64)
+    lengths, rows = pieces.ends - pieces.starts, pieces.rows
+    room = np.bincount(rows, lengths, num_examples).astype(np.int64)
+    is_second = pieces.segments == 1
     has_second = np.zeros(num_examples, dtype=np.int64)
-    has_second[pieces.rows[pieces.segments == 1]] = 1
+    has_second[rows[is_second]] = 1
     offsets = np.zeros(num_examples + 1, dtype=np.int64)
     np.cumsum(room + 2 + has_second * vocabulary.num_separators, out=offsets[1:])
 
     before = np.cumsum(lengths) - lengths  # tokens of the pieces before, then of those before in the same example
-    before -= (np.cumsum(room) - room)[pieces.rows]
-    source = expand_ranges(pieces.starts, lengths)
-    place = expand_ranges(offsets[pieces.rows] + 1 + pieces.segments * vocabulary.num_separators + before, lengths)
-
+    before -= (np.cumsum(room) - room)[rows]
+    firsts = offsets[rows] + 1 + pieces.segments * vocabulary.num_separators + before  # where each piece comes to stand
     total = int(offsets[-1])
-    token_ids = np.full(total, vocabulary.sep_id, dtype=np.int64)
+    reach = np.diff(firsts, append=total)  # up to the next piece; the special tokens between them are put in below
+    reach[:1] += firsts[:1]
+
+    pairs = np.flatnonzero(has_second)
+    between = offsets[pairs] + 1 + np.bincount(rows, lengths * ~is_second, num_examples).astype(np.int64)[pairs]
+    separators = [between + number for number in range(vocabulary.num_separators)]
+    special = np.concatenate([offsets[:-1], offsets[1:] - 1, *separators])
+    source = np.arange(total) + np.repeat(pieces.starts - firsts, reach)
+    source[special] = 0
+    token_ids = corpus.token_ids[source].astype(np.int64)
+    token_ids[special] = vocabulary.sep_id
     token_ids[offsets[:-1]] = vocabulary.cls_id
-    token_ids[place] = corpus.token_ids[source]
-    segments = np.zeros(total, dtype=np.int64)
-    segments[place] = np.repeat(pieces.segments, lengths)
-    segments[offsets[1:] - 1] = has_second
-    is_special = np.ones(total, dtype=bool)
-    is_special[place] = False
-    numbers = np.arange(len(pieces.rows)) - np.searchsorted(pieces.rows, pieces.rows)  # of the pieces in their example
-    piece_of = np.full(total, -1, dtype=np.int64)
-    piece_of[place] = np.repeat(numbers, lengths)
-    is_word_start = np.zeros(total, dtype=bool)
-    is_word_start[place] = corpus.gather_word_starts(source)
-    return Sequences(
-        token_ids=token_ids,
-        original_ids=token_ids,
+    is_special = np.zeros(total, dtype=bool)
+    is_special[special] = True
+
+    def spread(values: np.ndarray, at_special: int) -> np.ndarray:
+        spread = np.repeat(values, reach)
+        spread[special] = at_special
+        return spread
+
+    def make_segments() -> np.ndarray:
+        if not len(pairs):
+            return np.zeros(total, dtype=np.int64)
+        segments = spread(pieces.segments, 0)
+        segments[offsets[1:] - 1] = has_second
+        return segments
+
+    def number_pieces() -> np.ndarray:  # within their example
+        return spread(np.arange(len(rows)) - np.searchsorted(rows, rows), -1)
+
+    def find_word_starts() -> np.ndarray:
+        return corpus.gather_word_starts(source) & ~is_special
+
+    layout = Layout(
         offsets=offsets,
-        segments=segments,
         is_special=is_special,
-        is_word_start=is_word_start,
-        is_free=~is_special,
-        pieces=piece_of,
+        make_segments=make_segments,
+        make_word_starts=find_word_starts,
+        make_pieces=number_pieces,
     )
+    return Sequences(token_ids=token_ids, original_ids=token_ids, is_free=~is_special, layout=layout)

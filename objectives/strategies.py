@@ -88,18 +88,19 @@ def choose_by(
     Return their positions (N,), ascending, and the position of the first token of each one's unit (N,).
     """
     chosen = STRATEGIES[strategy]
-    counts = count_by_chance(sequences, rate, draws) if count == "probabilistic" else chosen.count(sequences, rate)
-    if strategy == "tokens":
-        if count == "bernoulli":
-            free = np.flatnonzero(sequences.is_free)
-            positions = free[choose_independently(sequences, free, rate, draws)]
-        else:
-            positions = choose_tokens(sequences, counts, draws)
-        return positions, positions
-    units = cut_units(strategy, sequences, draws, longest, collocations)
+    units = None if strategy == "tokens" else cut_units(strategy, sequences, draws, longest, collocations)
     if count == "bernoulli":
-        is_chosen = choose_independently(sequences, units.firsts, rate, draws)
+        words = draws.per_place("choose", sequences.offsets)
+        is_chosen = choose_independently(words, sequences.rows, rate)
+        if units is None:
+            positions = np.flatnonzero(is_chosen & sequences.is_free)
+            return positions, positions
+        is_chosen = is_chosen[units.firsts]
     else:
+        counts = count_by_chance(sequences, rate, draws) if count == "probabilistic" else chosen.count(sequences, rate)
+        if units is None:
+            positions = choose_tokens(sequences, counts, draws)
+            return positions, positions
         is_chosen = choose_units(sequences, units, counts, draws, chosen.within)
     return units.positions[is_chosen], units.firsts[is_chosen]
 

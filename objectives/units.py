@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .draws import Draws, to_uniforms
-from .sequences import Sequences
+from .sequences import Sequences, expand_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,20 +17,32 @@ class Units:
     """
 
     positions: np.ndarray  # (N,) int64, ascending
-    words: np.ndarray  # (N,) int64 0, 0, 1, ...: which word a token is in
-    units: np.ndarray  # (N,) int64, likewise
+    word_starts: np.ndarray  # (W,) int64, ascending: which of the N tokens begin a word
+    unit_starts: np.ndarray  # (U,) int64, likewise
+
+    @property
+    def words(self) -> np.ndarray:  # (N,) 0, 0, 1, ...: which word a token is in
+        return np.repeat(np.arange(len(self.word_starts)), self.lengths_of(self.word_starts))
+
+    @property
+    def units(self) -> np.ndarray:  # (N,)
+        return np.repeat(np.arange(len(self.unit_starts)), self.lengths_of(self.unit_starts))
 
     @property
     def firsts(self) -> np.ndarray:  # (N,)
         """The position of the first token of each token's unit."""
-        return self.positions[np.searchsorted(self.units, self.units)]
+        return np.repeat(self.positions[self.unit_starts], self.lengths_of(self.unit_starts))
+
+    def lengths_of(self, starts: np.ndarray) -> np.ndarray:
+        """Return the number of tokens from each start (M,) to the next."""
+        return np.diff(starts, append=len(self.positions))
 
 
 def cut_words(sequences: Sequences) -> Units:
     """Return the words, each a unit."""
     positions = np.flatnonzero(sequences.is_free)
-    words = np.cumsum(opens_stretch(sequences, positions) | sequences.is_word_start[positions]) - 1
-    return Units(positions=positions, words=words, units=words)
+    starts = np.flatnonzero((_opens_stretch(sequences) | sequences.is_word_start)[positions])
+    return Units(positions=positions, word_starts=starts, unit_starts=starts)
 
 
 def cut_runs(sequences: Sequences, length_rates: np.ndarray, draws: Draws) -> Units:
@@ -41,17 +53,15 @@ def cut_runs(sequences: Sequences, length_rates: np.ndarray, draws: Draws) -> Un
     tenth more often: what is cut off at the end is shorter, and fits more often.
     """
     words = cut_words(sequences)
-    first = np.searchsorted(words.words, np.arange(words.words[-1] + 1 if len(words.words) else 0))  # (W,) into (N,)
-    heads = words.positions[first]
-    uniforms = to_uniforms(draws.per_token("run", sequences.rows[heads], sequences.places[heads]))
+    heads = words.positions[words.word_starts]
+    uniforms = to_uniforms(draws.per_place("run", sequences.offsets)[heads])
     lengths = np.searchsorted(np.cumsum(length_rates)[:-1], uniforms, side="right") + 1
     return join_words(sequences, words, lengths)
 
 
 def join_words(sequences: Sequences, words: Units, lengths: np.ndarray) -> Units:
     """Return units made by reading each stretch from its start: at word w, a unit of `lengths[w]` words (W,) begins."""
-    first = np.searchsorted(words.words, np.arange(len(lengths)))
-    opens = opens_stretch(sequences, words.positions)[first]
+    opens = opens_stretch(sequences, words.positions[words.word_starts])
     begins = opens.copy()
     here = np.flatnonzero(opens)  # one word of each stretch at a time
     ends = np.append(here[1:], len(lengths))
@@ -60,13 +70,18 @@ def join_words(sequences: Sequences, words: Units, lengths: np.ndarray) -> Units
         inside = here < ends
         here, ends = here[inside], ends[inside]
         begins[here] = True
-    return Units(positions=words.positions, words=words.words, units=(np.cumsum(begins) - 1)[words.words])
+    return Units(positions=words.positions, word_starts=words.word_starts, unit_starts=words.word_starts[begins])
 
 
 def opens_stretch(sequences: Sequences, positions: np.ndarray) -> np.ndarray:
     """Say of each free token (N,) whether the token before it is not free, or of another piece or example."""
-    before = np.maximum(positions - 1, 0)  # position 0 is special
-    return ~sequences.is_free[before] | (sequences.pieces[before] != sequences.pieces[positions])
+    return _opens_stretch(sequences)[positions]
+
+
+def _opens_stretch(sequences: Sequences) -> np.ndarray:  # (T,)
+    opens = np.ones(len(sequences.is_free), dtype=bool)
+    opens[1:] = ~sequences.is_free[:-1] | (sequences.pieces[1:] != sequences.pieces[:-1])
+    return opens
 
 
 def ngram_rates(longest: int) -> np.ndarray:
@@ -88,17 +103,30 @@ def choose_units(sequences: Sequences, units: Units, counts: np.ndarray, draws: 
     chosen at random; then shorter ones still have their chance, so that at most a few tokens are missing (with "token"
     none). The first unit that is drawn is taken however long it is, at one word at least.
     """
-    rows, firsts = sequences.rows[units.positions], units.firsts
-    words = draws.per_token("choose", rows, sequences.places[firsts])
-    parts = {"unit": units.units, "word": units.words, "token": np.arange(len(rows))}[within]
-    backwards = (words & np.uint64(1)).astype(bool) & (within != "unit")
-    order = np.lexsort((np.where(backwards, -parts, parts), units.units, words >> np.uint64(1), rows))
-    is_first = np.diff(parts[order], prepend=-1) != 0
-    atoms = np.empty_like(order)
-    atoms[order] = np.cumsum(is_first) - 1
-    heads = order[is_first]
-    taken = _take(rows[heads], units.units[heads], np.bincount(atoms, minlength=len(heads)), counts)
-    return taken[atoms]
+    parts = {"unit": units.unit_starts, "word": units.word_starts, "token": np.arange(len(units.positions))}[within]
+    heads = units.positions[units.unit_starts]
+    rows, words = sequences.rows[heads], draws.per_place("choose", sequences.offsets)[heads]
+    order = groups = _order_within(rows, words, sequences.num_examples)
+    if within != "unit":  # a unit's parts from its first or from its last
+        firsts = np.searchsorted(parts, units.unit_starts)
+        numbers = np.diff(firsts, append=len(parts))
+        backwards = (words & np.uint64(1)).astype(bool)
+        begins, steps = np.where(backwards, firsts + numbers - 1, firsts), np.where(backwards, -1, 1)
+        groups = np.repeat(order, numbers[order])
+        order = begins[groups] + steps[groups] * expand_ranges(np.zeros_like(order), numbers[order])
+    sizes = units.lengths_of(parts)
+    taken = np.zeros(len(parts), dtype=bool)
+    taken[order] = _take(rows[groups], groups, sizes[order], counts)
+    return np.repeat(taken, sizes)
+
+
+def _order_within(rows: np.ndarray, words: np.ndarray, num_rows: int) -> np.ndarray:
+    """Return the order (U,) of words by their row, which ascends, and then by size."""
+    counts = np.bincount(rows, minlength=num_rows)
+    inside = np.arange(counts.max(initial=0)) < counts[:, None]
+    padded = np.full(inside.shape, np.uint64(2**64 - 1))
+    padded[inside] = words
+    return (np.argsort(padded, axis=1) + (np.cumsum(counts) - counts)[:, None])[inside]
 
 
 def _take(rows: np.ndarray, groups: np.ndarray, sizes: np.ndarray, room: np.ndarray) -> np.ndarray:
@@ -106,18 +134,19 @@ def _take(rows: np.ndarray, groups: np.ndarray, sizes: np.ndarray, room: np.ndar
 
     Once one of a group does not fit, the rest of that group is passed over, too.
     """
-    room, taken, left = room.copy(), np.zeros(len(rows), dtype=bool), np.arange(len(rows))
-    opening = np.flatnonzero(np.diff(rows, prepend=-1) != 0)
+    taken, left = np.zeros(len(rows), dtype=bool), np.arange(len(rows))
+    opening = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])[: len(rows)])
+    room = room.copy()
     room[rows[opening]] = np.where(room[rows[opening]] > 0, np.maximum(room[rows[opening]], sizes[opening]), 0)
     while len(left):
-        row, size = rows[left], sizes[left]
-        before = np.cumsum(size) - size
-        starts = np.searchsorted(row, row)  # the first of its row
-        fits = before - before[starts] + size <= room[row]
+        per_row = np.bincount(rows, sizes, len(room)).astype(np.int64)
+        fits = np.cumsum(sizes) <= (room + np.cumsum(per_row) - per_row)[rows]
         taken[left[fits]] = True
-        room -= np.bincount(row[fits], size[fits], len(room)).astype(room.dtype)
-        left = left[~fits]
-        group_opens = np.diff(groups[left], prepend=-1) != 0
-        too_long = group_opens & (sizes[left] > room[rows[left]])
-        left = left[~np.repeat(too_long[group_opens], np.diff(np.append(np.flatnonzero(group_opens), len(left))))]
+        room -= np.bincount(rows[fits], sizes[fits], len(room)).astype(room.dtype)
+        kept = ~fits & (room > 0)[rows]
+        left, rows, groups, sizes = left[kept], rows[kept], groups[kept], sizes[kept]
+        opens = np.append(True, groups[1:] != groups[:-1])[: len(groups)]
+        too_long = (sizes > room[rows])[opens]
+        kept = ~np.repeat(too_long, np.diff(np.flatnonzero(opens), append=len(left)))
+        left, rows, groups, sizes = left[kept], rows[kept], groups[kept], sizes[kept]
     return taken

@@ -41,22 +41,23 @@ BUGS = (
     Bug(
         "some tokens are selected twice (google-research/electra)",
         "objectives/masking.py",
-        "    return np.sort(candidates[order[rank < counts[rows]]])",
-        "    chosen = candidates[order[rank < counts[rows]]]\n    return np.sort(np.append(chosen[1:], chosen[-1:]))",
+        "    return np.flatnonzero(keys < np.repeat(limits, sequences.lengths))",
+        "    chosen = np.flatnonzero(keys < np.repeat(limits, sequences.lengths))\n"
+        "    return np.sort(np.append(chosen[1:], chosen[-1:]))",
         "tests/test_masking.py::test_selection_is_without_replacement_and_never_of_special_tokens",
     ),
     Bug(
         "special tokens are selected (ModernBERT, cramming)",
         "objectives/masking.py",
-        "    candidates = np.flatnonzero(sequences.is_free)",
-        "    candidates = np.arange(len(sequences.token_ids))",
+        "    keys[~sequences.is_free] = _LAST",
+        "    keys[:0] = _LAST",
         "tests/test_masking.py::test_selection_is_without_replacement_and_never_of_special_tokens",
     ),
     Bug(
         "special ids are drawn as random tokens (google-research/bert, transformers)",
         "objectives/masking.py",
-        "    ordinary = vocabulary.ordinary_ids\n    drawn",
-        "    ordinary = np.arange(vocabulary.size)\n    drawn",
+        "    ordinary = vocabulary.ordinary_ids\n    shown",
+        "    ordinary = np.arange(vocabulary.size)\n    shown",
         "tests/test_objectives.py::test_the_contract_holds[mlm-special_tokens]",
     ),
     Bug(

@@ -38,6 +38,13 @@ def test_a_draw_does_not_depend_on_the_batch_it_is_made_in(examples, seed):
         assert (draws([example], seed).per_example("x", 3)[0] == together[row]).all()
 
 
+def test_a_token_has_the_same_word_whether_it_is_asked_for_alone_or_with_all_others():
+    some = draws([7, 2**40, 9])
+    offsets = np.array([0, 3, 3, 8])
+    rows, places = np.repeat([0, 2], [3, 5]), np.concatenate([np.arange(3), np.arange(5)])
+    assert (some.per_place("x", offsets) == some.per_token("x", rows, places)).all()
+
+
 def test_seeds_purposes_and_examples_give_streams_of_their_own():
     """Also seeds that are equal in their low 32 bits, and pairs that have equal sums."""
     streams = [

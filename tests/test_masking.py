@@ -10,7 +10,7 @@ import pytest
 
 from objectives.draws import Draws
 from objectives.masking import choose_tokens, count_exactly, hide_tokens
-from objectives.sequences import Sequences
+from objectives.sequences import Layout, Sequences
 
 
 def make_sequences(lengths, vocab_size=200, seed=0):
@@ -20,16 +20,14 @@ def make_sequences(lengths, vocab_size=200, seed=0):
     special = np.zeros(len(ids), dtype=bool)
     special[offsets[:-1]] = special[offsets[1:] - 1] = True
     ids[offsets[:-1]], ids[offsets[1:] - 1] = 2, 3
-    return Sequences(
-        token_ids=ids,
-        original_ids=ids,
+    layout = Layout(
         offsets=offsets,
-        segments=np.zeros_like(ids),
         is_special=special,
-        is_word_start=~special,
-        is_free=~special,
-        pieces=np.where(special, -1, 0),
+        make_segments=lambda: np.zeros_like(ids),
+        make_word_starts=lambda: ~special,
+        make_pieces=lambda: np.where(special, -1, 0),
     )
+    return Sequences(token_ids=ids, original_ids=ids, is_free=~special, layout=layout)
 
 
 def draws_for(sequences, seed=0):

@@ -25,7 +25,7 @@ def with_words(lengths, word=3, seed=0):
     sequences = make_sequences(lengths, seed=seed)
     starts = np.random.default_rng(seed + 1).random(len(sequences.token_ids)) < 1 / word
     starts[sequences.offsets[:-1] + 1] = True
-    object.__setattr__(sequences, "is_word_start", starts & ~sequences.is_special)
+    object.__setattr__(sequences.layout, "is_word_start", starts & ~sequences.is_special)
     return sequences
 
 
@@ -53,7 +53,7 @@ def test_units_are_chosen_once_and_never_of_special_or_taken_tokens(strategy, co
 def test_no_unit_spans_two_sentences_that_were_brought_together():
     sequences = make_sequences([128] * 50)
     pieces = np.where(sequences.is_special, -1, sequences.places // 10)
-    object.__setattr__(sequences, "pieces", pieces)
+    object.__setattr__(sequences.layout, "pieces", pieces)
     units = cut_units("spans", sequences, draws_for(sequences))
     for unit in np.split(pieces[units.positions], np.flatnonzero(np.diff(units.units)) + 1):
         assert len(set(unit.tolist())) == 1
@@ -72,7 +72,7 @@ def test_whole_words_are_selected_whole():
 def test_one_unit_is_selected_however_long_it_is():
     """Invariant 12: of a text of one word of ten tokens, BERT's code selects nothing."""
     sequences = make_sequences([12])
-    object.__setattr__(sequences, "is_word_start", np.arange(12) == 1)
+    object.__setattr__(sequences.layout, "is_word_start", np.arange(12) == 1)
     for strategy in STRATEGIES[:2]:
         assert len(choose_by(strategy, "exact", sequences, 0.15, draws_for(sequences))[0]) == 10
     assert len(choose_by("spans", "exact", sequences, 0.15, draws_for(sequences))[0]) == 2
@@ -81,7 +81,7 @@ def test_one_unit_is_selected_however_long_it_is():
 def test_words_are_taken_in_turn_while_they_fit():
     """By hand: units of 3, 1, 2, 4, 1 tokens in the order that the draws give, into every room."""
     sequences = make_sequences([13])
-    object.__setattr__(sequences, "is_word_start", np.isin(np.arange(13), [1, 4, 5, 7, 11]))
+    object.__setattr__(sequences.layout, "is_word_start", np.isin(np.arange(13), [1, 4, 5, 7, 11]))
     words, draws = cut_words(sequences), draws_for(sequences)
     order = np.argsort(draws.per_token("choose", np.zeros(5, dtype=int), np.array([1, 4, 5, 7, 11])))
     for room in range(1, 12):

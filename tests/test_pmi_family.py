@@ -174,7 +174,7 @@ def test_of_two_that_overlap_either_is_a_unit():
 def test_no_collocation_spans_what_is_taken_or_two_sentences():
     keys = keys_of((5, 7))
     sequences = texts(5, 7, 13, 5, 7, 13, 5, 7)
-    object.__setattr__(sequences, "pieces", np.array([-1, 0, 0, 0, 0, 1, 1, 1, 1, -1]))
+    object.__setattr__(sequences.layout, "pieces", np.array([-1, 0, 0, 0, 0, 1, 1, 1, 1, -1]))
     taken = sequences.with_tokens(np.array([1]), 7)
     assert cut_collocations(taken, keys, 5, draws_for(taken)).units.tolist() == [0, 1, 2, 3, 4, 5, 5]
 

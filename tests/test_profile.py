@@ -116,7 +116,8 @@ def test_a_step_is_counted_by_the_tokens_it_reads(tmp_path):
     positions = sum(batch.input_ids.numel() for batch in batches)
     assert used == sum(batch.num_tokens for batch in batches) / positions
     layers = [p for name, p in run.model.encoder.named_parameters() if p.ndim == 2 and "embed" not in name]
-    dense = 6 * sum(batch.num_tokens for batch in batches) * sum(p.numel() for p in layers)  # forward, and backward for weights and inputs
+    tokens = sum(batch.num_tokens for batch in batches)
+    dense = 6 * tokens * sum(p.numel() for p in layers)  # forward, and backward for weights and inputs
     assert dense < flops < 1.5 * dense  # attention, the head
 
 

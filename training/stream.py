@@ -1,6 +1,6 @@
 """The endless stream of examples, and the micro-batches cut from it: the border between numpy and torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -22,7 +22,6 @@ from objectives.sequences import (
     Sequences,
     Target,
     TextView,
-    expand_ranges,
     frame,
     in_order,
 )
@@ -30,6 +29,7 @@ from objectives.sequences import (
 from .mixture import Arm, choose_arm
 
 Asked = TypeVar("Asked", Target, Proposal)
+Place = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(kw_only=True)
@@ -212,9 +212,9 @@ def to_batch(flat: Flat, vocabulary: Vocabulary) -> Batch:
 
     def lay_target(owner: str, target: Target) -> DeviceTarget:
         place = main_place if target.view == MAIN else places[owner, target.view]
-        pointers = {name: np.where(p < 0, -1, place[np.maximum(p, 0)]) for name, p in target.pointers.items()}
+        pointers = {name: np.where(p < 0, -1, place(np.maximum(p, 0))) for name, p in target.pointers.items()}
         return DeviceTarget(
-            torch.from_numpy(place[target.positions]),
+            torch.from_numpy(place(target.positions)),
             torch.from_numpy(target.values),
             {name: torch.from_numpy(pointer) for name, pointer in pointers.items()},
             {name: torch.from_numpy(extra) for name, extra in target.extras.items()},
@@ -224,7 +224,7 @@ def to_batch(flat: Flat, vocabulary: Vocabulary) -> Batch:
     def lay_proposal(proposal: Proposal) -> DeviceProposal:
         fills = np.ones(len(proposal.positions), dtype=bool) if proposal.fills is None else proposal.fills
         return DeviceProposal(
-            torch.from_numpy(main_place[proposal.positions]),
+            torch.from_numpy(main_place(proposal.positions)),
             torch.from_numpy(proposal.original_ids),
             torch.from_numpy(proposal.uniforms),
             torch.from_numpy(fills),
@@ -243,24 +243,22 @@ def to_batch(flat: Flat, vocabulary: Vocabulary) -> Batch:
     )
 
 
-def _lay_out(text: TextView, vocabulary: Vocabulary) -> tuple[View, np.ndarray]:
-    """Return the padded rows, and for each token (T,) its place in the flattened rows."""
-    sequences = text.sequences
-    num_rows, length = sequences.num_examples, int(sequences.lengths.max())
-    place = expand_ranges(np.arange(num_rows) * length, sequences.lengths)
-
-    def fill(values: np.ndarray, padding: int) -> torch.Tensor:
-        rows = np.full(num_rows * length, padding, dtype=np.int64)
-        rows[place] = values
-        return torch.from_numpy(rows.reshape(num_rows, length))
-
+def _lay_out(text: TextView, vocabulary: Vocabulary) -> tuple[View, Place]:
+    """Return the padded rows, and what says of tokens where they stand in the flattened rows."""
+    layout = text.sequences.layout
+    is_inside = layout.is_inside
+    input_ids = np.full(is_inside.shape, vocabulary.pad_id, dtype=np.int64)
+    input_ids[is_inside] = text.sequences.token_ids
+    segments = np.zeros(is_inside.shape, dtype=np.int64)
+    if layout.segments.any():
+        segments[is_inside] = layout.segments
+    attention_mask = is_inside.astype(np.int64)
     view = View(
-        fill(sequences.token_ids, vocabulary.pad_id),
-        fill(np.ones_like(place), 0),
-        fill(sequences.segments, 0),
-        text.attention,
+        torch.from_numpy(input_ids), torch.from_numpy(attention_mask), torch.from_numpy(segments), text.attention
     )
-    return view, place
+    num_rows, length = is_inside.shape
+    shifts = np.arange(num_rows) * length - layout.offsets[:-1]
+    return view, lambda positions: positions + shifts[layout.rows[positions]]
 
 
 def micro_batch_examples(step: int, micro_batch: int, *, batch_size: int, micro_batch_size: int) -> np.ndarray:
