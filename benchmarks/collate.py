@@ -2,7 +2,8 @@
 
     python -m benchmarks.collate --corpus wiki.txt.gz [--rows 128] [--max_length 128] [--json collate.json]
 
-The DataLoader reads a `datasets` table of the same framed examples, as the Trainer does; ours reads the store.
+The DataLoader reads a `datasets` table of the same framed examples, as the Trainer does; ours reads the store, and
+frames them itself. What a batch holds on either side: see `benchmarks.masking`.
 """
 
 import argparse

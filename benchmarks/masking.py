@@ -3,7 +3,10 @@
     python -m benchmarks.masking --corpus wiki.txt.gz [--rows 128] [--max_length 128] [--json masking.json]
 
 "From stored ids" is all that a batch takes here: the passages are looked up, framed, masked and laid out in rows as
-torch tensors. The stock collator starts from examples that are framed already, as lists or as arrays.
+torch tensors. The stock collator starts from examples that are framed already, as lists or as arrays. It returns dense
+labels, of -100 where nothing is asked; ours are positions and values, and beside them token types. "Masking alone"
+selects and hides on both sides: theirs in padded rows, ours in flat sequences, by chance that hangs on the example
+alone. The rows are as long as whole sentences make them, so that not every place holds a token.
 """
 
 import argparse
