@@ -1,6 +1,8 @@
-"""Eager attention against sdpa in our own step, by the length of the rows: what `--attention auto` goes by.
+"""Our own step by how rows are read, and by their length: sdpa against eager, and eager against rows without padding.
 
-python -m benchmarks.attention --corpus wiki.txt.gz [--lengths 64 128 256 512] [--json attention.json]
+python -m benchmarks.attention --corpus wiki.txt.gz [--encoder tiny] [--lengths 64 128 256 512] [--json attention.json]
+
+The first is what decides how attention is computed on a CPU, the second what `--attention auto` gains.
 """
 
 import argparse
@@ -18,11 +20,13 @@ def measure(options: argparse.Namespace) -> Table:
         count = max(1, options.tokens // length)
         size = {"encoder": options.encoder, "max_length": length, "batch_size": count}
         size |= {"max_steps": options.warm_up + options.pairs, "vocab_size": options.vocab_size}
-        steps = {name: Stepper(make_run(options, attention=name, **size)) for name in ("sdpa", "eager")}
-        sdpa, eager = take_turns(steps, pairs=options.pairs, warm_up=options.warm_up)
-        tokens = steps["eager"].run.tokens / (options.warm_up + options.pairs)
-        rows.append(Row(what=f"step, {options.encoder}, {count} x {length}", theirs=sdpa, ours=eager, tokens=tokens))
-    return Table(title="attention: sdpa to eager", rows=rows)
+        for pair in (("sdpa", "eager"), ("eager", "unpadded")):
+            steps = {name: Stepper(make_run(options, attention=name, **size)) for name in pair}
+            theirs, ours = take_turns(steps, pairs=options.pairs, warm_up=options.warm_up)
+            tokens = steps[pair[1]].run.tokens / (options.warm_up + options.pairs)
+            what = f"step, {options.encoder}, {count} x {length}"
+            rows.append(Row(what=what, theirs=theirs, ours=ours, tokens=tokens))
+    return Table(title="attention: sdpa to eager, eager to unpadded", rows=rows)
 
 
 def main(argv: list[str]) -> int:

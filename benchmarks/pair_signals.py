@@ -8,8 +8,8 @@ https://openreview.net/forum?id=SyK00v5xx); and a bag of learned vectors for eac
 [a, b, |a - b|, a * b] (Conneau et al., 2017, section 3.2, https://arxiv.org/abs/1705.02364). Of `sentence_shuffle`: the
 length of the first sentence, with and without `fair_lengths`; and a linear classifier of each word times its
 sentence's place, which knows which words open a text and nothing of what a sentence means, for passages of documents
-and of paragraphs. Thresholds are chosen on half of the training pairs
-and scored on the other; the bag model is scored on held-out documents.
+and of paragraphs. Thresholds are chosen on half of the training pairs and scored on the other; the bag model and the
+linear one are scored on held-out documents.
 """
 
 import argparse

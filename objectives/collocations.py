@@ -196,7 +196,7 @@ def cut_collocations(sequences: Sequences, keys: np.ndarray, longest: int, draws
     those that don't overlap with it, and so on.
     """
     words = cut_words(sequences)
-    opens = opens_stretch(sequences, words.positions)
+    opens = opens_stretch(sequences)[words.positions]
     runs = WordRuns(sequences.token_ids[words.positions], sequences.is_word_start[words.positions], opens)
     lengths = np.ones(len(runs.firsts), dtype=np.int64)
     for length in range(2, longest + 1):

@@ -71,7 +71,7 @@ def choose_tokens(sequences: Sequences, counts: np.ndarray, draws: Draws) -> np.
 
 
 def nth_of_rows(sequences: Sequences, keys: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the key (B,) that as many of its row are below as `places` (B,) says, given those of all tokens (T,)."""
+    """Return for each row the key (B,) at its place (B,) among the row's keys in order; `keys` (T,) are all tokens'."""
     is_inside = sequences.layout.is_inside
     num_rows, length = is_inside.shape
     rows = np.full((num_rows, length), _LAST)

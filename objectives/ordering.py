@@ -20,13 +20,14 @@ class OrderObjective(Objective):
 
     `within=paragraph` cuts passages from single paragraphs, as DiscoEval does (Chen et al., 2019, section 3.3,
     https://arxiv.org/abs/1909.00142): the sentence that opens one is known by its words, while in passages that go on
-    into the next paragraph, such a sentence stands first as often as last, and words alone tell nothing.
+    into the next paragraph, such a sentence stands last about as often, and words alone tell little.
     """
 
     within: str = "document"
 
     def __post_init__(self) -> None:
-        check_unit(self.within)
+        if self.within not in UNITS:
+            raise ValueError(f"within is '{self.within}'; it must be {' or '.join(UNITS)}")
 
     @property
     def unit(self) -> str:
@@ -60,12 +61,6 @@ class WholePassageObjective(OrderObjective):
     @property
     def least(self) -> int:
         return self.min_sentences
-
-
-def check_unit(unit: str) -> None:
-    """Raise a ValueError where there is no such unit of text."""
-    if unit not in UNITS:
-        raise ValueError(f"within is '{unit}'; it must be {' or '.join(UNITS)}")
 
 
 def places_within(rows: np.ndarray) -> np.ndarray:

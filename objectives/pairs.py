@@ -28,17 +28,14 @@ class PairObjective(Objective):
     """
 
     num_segments: ClassVar[int] = 2
-    looks_elsewhere: ClassVar[bool] = True  # some second texts are another document's
     labels: ClassVar[dict[str, tuple[str, ...]]]
 
     @property
     def needs(self) -> str:
-        beside = ", from at least two documents" if self.looks_elsewhere else ""
-        return f"passages of three sentences or more, or of two that open a document{beside}"
+        return "passages of three sentences or more, or of two that open a document, from at least two documents"
 
     def can_carry(self, passages: Passages) -> np.ndarray:
-        enough = passages.num_fair >= 2
-        return has_two_documents(passages, enough) if self.looks_elsewhere else enough
+        return has_two_documents(passages, passages.num_fair >= 2)
 
     def build_head(self, setting: HeadSetting) -> Head:
         ((name, classes),) = self.labels.items()

@@ -41,7 +41,7 @@ class Units:
 def cut_words(sequences: Sequences) -> Units:
     """Return the words, each a unit."""
     positions = np.flatnonzero(sequences.is_free)
-    starts = np.flatnonzero((_opens_stretch(sequences) | sequences.is_word_start)[positions])
+    starts = np.flatnonzero((opens_stretch(sequences) | sequences.is_word_start)[positions])
     return Units(positions=positions, word_starts=starts, unit_starts=starts)
 
 
@@ -61,7 +61,7 @@ def cut_runs(sequences: Sequences, length_rates: np.ndarray, draws: Draws) -> Un
 
 def join_words(sequences: Sequences, words: Units, lengths: np.ndarray) -> Units:
     """Return units made by reading each stretch from its start: at word w, a unit of `lengths[w]` words (W,) begins."""
-    opens = opens_stretch(sequences, words.positions[words.word_starts])
+    opens = opens_stretch(sequences)[words.positions[words.word_starts]]
     begins = opens.copy()
     here = np.flatnonzero(opens)  # one word of each stretch at a time
     ends = np.append(here[1:], len(lengths))
@@ -73,12 +73,8 @@ def join_words(sequences: Sequences, words: Units, lengths: np.ndarray) -> Units
     return Units(positions=words.positions, word_starts=words.word_starts, unit_starts=words.word_starts[begins])
 
 
-def opens_stretch(sequences: Sequences, positions: np.ndarray) -> np.ndarray:
-    """Say of each free token (N,) whether the token before it is not free, or of another piece or example."""
-    return _opens_stretch(sequences)[positions]
-
-
-def _opens_stretch(sequences: Sequences) -> np.ndarray:  # (T,)
+def opens_stretch(sequences: Sequences) -> np.ndarray:
+    """Say of each token (T,), if it is free, whether the one before it is not, or of another piece or example."""
     opens = np.ones(len(sequences.is_free), dtype=bool)
     opens[1:] = ~sequences.is_free[:-1] | (sequences.pieces[1:] != sequences.pieces[:-1])
     return opens

@@ -7,10 +7,12 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
 
+from corpora.errors import UserError
 from generators import unpadded
 from generators.network import build_network, run_network
 from generators.unpadded import FIRST_POSITIONS, UNPADDED, choose_attention
 from objectives.batch import View
+from tests import small_runs
 
 LENGTHS = (12, 5, 1, 9)
 LONGEST = max(LENGTHS)
@@ -125,3 +127,10 @@ def test_an_architecture_that_cannot_be_unpadded_gets_padded_rows(kind):
     config = CONFIG_MAPPING[kind](vocab_size=40)
     assert choose_attention(config, UNPADDED) in ("eager", "sdpa")
     assert choose_attention(config, "sdpa") == "sdpa"
+
+
+def test_who_asks_for_no_padding_gets_none_or_an_error(tmp_path):
+    with pytest.raises(UserError, match="deberta-v2-tiny.*--attention auto"):
+        small_runs.make_run(small_runs.make_config(tmp_path, encoder="deberta-v2-tiny", attention=UNPADDED))
+    run = small_runs.make_run(small_runs.make_config(tmp_path, attention=UNPADDED))
+    assert run.model.encoder.config._attn_implementation == UNPADDED

@@ -171,7 +171,8 @@ def format_profile(run: Run, times: tuple[Mapping[str, float], Mapping[str, floa
     peak, size = measure_peak(run.accelerator.device, dtype)
     share = flops / seconds / peak
     lines += [
-        f"model FLOPs utilisation = F / (t x P) = {share:.1%}; {used:.1%} of the places of the rows hold a token",
+        f"model FLOPs utilisation = F / (t x P) = {share:.1%}",
+        f"tokens stand at {used:.1%} of the places of the rows",
         f"  F = {flops:.4g} FLOPs, t = {seconds:.4g} s",
         f"  P = {peak:.4g} FLOP/s, the fastest {size} x {size} product in {str(dtype)[6:]} just now",
         *textwrap.wrap(FORMULA, 80, initial_indent="  ", subsequent_indent="  "),

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from corpora import Corpus, prepare_corpus
 from corpora.errors import CorpusError, UserError
 from corpora.tables import Tables
-from generators.unpadded import UNPADDED
+from generators.unpadded import UNPADDED, is_unpadded
 from objectives.base import Objective, TextStatistics, levels_of
 from objectives.draws import hash_fields
 
@@ -270,6 +270,10 @@ def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...
             raise
         attention = "eager"  # what every architecture has
         encoder = build_encoder(replace(spec, attention=attention))
+    if config.attention == UNPADDED and not is_unpadded(encoder):
+        raise UserError(
+            f"the encoder '{config.encoder}' can't be run without the padding of its rows; give --attention auto"
+        )
     if starts_from_cooccurrences(config, encoder):
         start_embeddings(config, encoder, tables)
     return PretrainingModel(
