@@ -44,11 +44,26 @@ def test_the_second_text_follows_or_is_from_another_document(corpus):
     flat = open_stream(corpus, "nsp").build(np.arange(300))
     labels = flat.targets["nsp"]["is_random_next"].values
     for (first, second), is_random in zip(texts_of(flat, corpus.vocabulary), labels, strict=True):
-        whole = documents_holding(corpus, first + second)
-        if is_random:
-            assert not set(documents_holding(corpus, first)) & set(documents_holding(corpus, second)) or len(second) < 3
-        else:
-            assert whole
+        assert is_random or documents_holding(corpus, first + second)
+
+
+def test_a_random_second_text_is_never_of_the_first_ones_document(corpus):
+    """Invariant 28, on texts whose first tokens stand in one document only."""
+    homes = {}
+    for number, document in enumerate(corpus.documents):
+        tokens = [token for sentence in document for token in sentence]
+        for begin in range(len(tokens) - 4):
+            homes.setdefault(tuple(tokens[begin : begin + 5]), set()).add(number)
+    assert all(len(found) == 1 for found in homes.values())
+    flat = open_stream(corpus, "nsp").build(np.arange(3000))
+    labels = flat.targets["nsp"]["is_random_next"].values
+    pairs = [
+        (homes[first[:5]], homes[second[:5]])
+        for (first, second), is_random in zip(texts_of(flat, corpus.vocabulary), labels, strict=True)
+        if is_random and len(first) >= 5 and len(second) >= 5
+    ]
+    assert len(pairs) > 1000
+    assert all(first != second for first, second in pairs)
 
 
 def test_exactly_half_of_the_pairs_are_random(corpus):
