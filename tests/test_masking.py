@@ -40,7 +40,7 @@ def choose(sequences, rate, seed=0):
 
 @pytest.mark.parametrize(("length", "count"), [(3, 1), (10, 2), (30, 4), (50, 8), (70, 10), (128, 19)])
 def test_the_count_is_berts_rounded_half_to_even_with_specials_counted(length, count):
-    """Invariants 2 and 12; the counts are what google-research/bert's int(round(len(tokens) * .15)) gives."""
+    """Invariants 2, 3 and 12; the counts are what google-research/bert's int(round(len(tokens) * .15)) gives."""
     assert count == max(1, int(round(length * 0.15)))
     assert len(choose(make_sequences([length]), 0.15)) == count
 

@@ -176,6 +176,7 @@ def test_saved_truncation_and_padding_do_not_touch_a_sentence() -> None:
 
 
 def test_special_tokens_written_in_the_text_are_text() -> None:
+    """Invariant 13: no corpus holds [MASK] before it is corrupted."""
     for tokenizer in TRAINED.values():
         ids, _, _ = encode_sentences(tokenizer, ["see [MASK] and [SEP] and [PAD]"])
         assert not {0, 2, 3, 4} & set(ids.tolist())
