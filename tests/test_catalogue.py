@@ -2,7 +2,9 @@
 
 import dataclasses
 import html
+import inspect
 import re
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -331,3 +333,16 @@ def test_a_mixture_or_a_recipe_stands_in_place_of_a_name():
     assert read_settings(["--recipe=bert"])[1].objective == "mlm+nsp"
     with pytest.raises(UserError, match="no objective was named"):
         read_settings(["--seed", "1"])
+
+
+@pytest.mark.parametrize("file", ["loop.py", "model.py", "evaluate.py"])
+def test_training_names_no_objective(file):
+    """What is special about an objective stands in its own file, and nowhere in the loop."""
+    words = set(re.findall(r"\w+", (ROOT / "training" / file).read_text()))
+    assert not words & {*OBJECTIVES, *(objective.__name__ for objective in OBJECTIVES.values())}
+
+
+def test_an_objective_is_a_short_file():
+    """At the median 60 lines at most, its docstring among them."""
+    files = {Path(inspect.getsourcefile(objective)) for objective in OBJECTIVES.values()}
+    assert statistics.median(len(file.read_text().splitlines()) for file in files) <= 60
