@@ -84,7 +84,8 @@ def swap(sentence: Sentence, left: int, right: int) -> str:
 def find_inner(sentence: Sentence) -> list[int]:
     """Return the numbers of the words that are neither the sentence's first token nor its last."""
     text = sentence.text
-    return [i for i, (start, end) in enumerate(sentence.words) if text[:start].strip() and text[end:].strip()]
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    return [i for i, (start, end) in enumerate(sentence.words) if start > first and end < last]
 
 
 def find_neighbours(sentence: Sentence, pool: Pool) -> list[tuple[int, int]]:
