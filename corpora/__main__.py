@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def build_parser() -> ArgumentParser:
     option(tokens, "language", f"for the rules: {', '.join(LANGUAGES)} (default: en)", metavar="NAME")
     rest = parser.add_argument_group("The rest")
     option(rest, "held_out_rate", "share of documents kept for evaluation (default: 0.02)", type=float, metavar="RATE")
+    option(rest, "held_out", "text to evaluate on instead of a share: file, folder, glob or dataset", metavar="TEXT")
     where = "folder for prepared text (default: $PRETEXT_CACHE, or ~/.cache/pretext)"
     option(rest, "cache", where, metavar="DIR")
     option(rest, "samples", "sentences to show (default: 3)", type=int, default=3, metavar="INT")
@@ -124,6 +126,7 @@ def report(options: Namespace) -> str:
         segmenter=options.segmenter,
         language=options.language,
         held_out_rate=options.held_out_rate,
+        held_out=replace(source, location=options.held_out) if options.held_out else None,
     )
     corpus = prepare_corpus(settings, Path(options.cache) if options.cache else None)
     description = describe_corpus(corpus, options.samples)

@@ -4,9 +4,9 @@ import hashlib
 import shutil
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -56,6 +56,8 @@ class BuildSettings(Protocol):
     def language(self) -> str: ...
     @property
     def held_out_rate(self) -> float: ...
+    @property
+    def held_out(self) -> TextSource | None: ...
 
 
 def build_store(
@@ -68,11 +70,17 @@ def build_store(
     work = folder / "work"
     work.mkdir()
     sample = _Sample(0 if tokenizer else TOKENIZER_SAMPLE_BYTES)
-    digests, counts = _spool(read_documents(settings.source), work, sample, progress)
+    documents = _Counted(read_documents(settings.source))
+    apart = read_documents(settings.held_out) if settings.held_out else ()
+    digests, counts = _spool(chain(documents, apart), work, sample, progress)
     if not len(digests):
         empty = f"{counts['empty_documents']:,} empty documents" if counts["empty_documents"] else "no document"
         raise CorpusError(f"{settings.source.location}: nothing to train on, found {empty}")
-    held_out = choose_held_out(digests[:, 0], settings.held_out_rate)
+    held_out = (
+        np.arange(len(digests)) >= documents.count
+        if settings.held_out
+        else choose_held_out(digests[:, 0], settings.held_out_rate)
+    )
     if tokenizer is None:
         if progress and counts["bytes"] > 10_000_000:
             print(f"training a {settings.tokenizer_kind} tokenizer of {settings.vocab_size:,} tokens", file=sys.stderr)
@@ -96,6 +104,19 @@ def build_store(
     counts |= _assemble(work, folder, sizes, held_out, vocabulary, dtypes["token_ids"])
     shutil.rmtree(work)
     return {"dtypes": dtypes, "vocabulary": vocabulary.as_dict(), "counts": counts}
+
+
+class _Counted:
+    """Passes documents on, and counts those that are not blank."""
+
+    def __init__(self, documents: Iterator[str]) -> None:
+        self._documents = documents
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self._documents:
+            self.count += bool(text) and not text.isspace()
+            yield text
 
 
 class _Sample:
@@ -124,7 +145,7 @@ class _Sample:
             yield text[: self._limit]
 
 
-def _spool(documents: Iterator[str], work: Path, sample: _Sample, progress: bool) -> tuple[np.ndarray, dict[str, int]]:
+def _spool(documents: Iterable[str], work: Path, sample: _Sample, progress: bool) -> tuple[np.ndarray, dict[str, int]]:
     """Copy the documents to a file, as some sources are slow to read twice; return their hashes (D, 2), and counts."""
     digests = bytearray()
     counts = {"bytes": 0, "characters": 0, "empty_documents": 0}

@@ -139,7 +139,7 @@ def _find_warnings(figures: dict[str, Any], settings: dict[str, Any]) -> Iterato
                 f"{_percent(rate)} of the {what} are copies of earlier ones, learnt over and over: "
                 "remove copies, headers and boilerplate from the text"
             )
-    if not figures["held_out_documents"] and settings["held_out_rate"] > 0:
+    if not figures["held_out_documents"] and settings["held_out_rate"] > 0 and not settings["held_out"]:
         yield (
             "nothing is held out, so nothing can be measured on unseen text: give two documents or more that differ, "
             "or cut the text into smaller ones (--documents blank_line or line)"

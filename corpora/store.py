@@ -59,6 +59,7 @@ class CorpusSettings:
     segmenter: str = "rules"
     language: str = "en"
     held_out_rate: float = 0.02  # of the documents
+    held_out: TextSource | None = None  # text to evaluate on, in the place of a share of the documents
 
 
 class Corpus:
@@ -125,8 +126,7 @@ def prepare_corpus(settings: CorpusSettings, cache: Path | None = None, progress
         raise UserError(f"held_out_rate is {settings.held_out_rate}; it must be at least 0 and less than 1")
     cache = (cache or _default_cache()).expanduser().absolute()
     tokenizer = load_tokenizer(settings.tokenizer) if settings.tokenizer else None
-    source_fingerprint = fingerprint_source(settings.source)
-    key = _make_key(settings, source_fingerprint, tokenizer)
+    key = _make_key(settings, tokenizer)
     final = cache / key[:16]
     corpus = _open_matching(final, key)
     if corpus is not None:
@@ -153,15 +153,22 @@ def _default_cache() -> Path:
     return Path(os.environ["HOME"], ".cache", "pretext")
 
 
-def _make_key(settings: CorpusSettings, source_fingerprint: str, tokenizer: "PreTrainedTokenizerBase | None") -> str:
+def _make_key(settings: CorpusSettings, tokenizer: "PreTrainedTokenizerBase | None") -> str:
     """Return what the store is looked up by: it changes with the text, the tokenizer, any setting, or our own code."""
-    facts = asdict(settings) | {"source": {"text": source_fingerprint} | asdict(settings.source) | {"location": None}}
+    facts = asdict(settings) | {"source": _describe_source(settings.source)}
+    if settings.held_out is not None:
+        facts |= {"held_out": _describe_source(settings.held_out), "held_out_rate": None}
     if tokenizer is not None:
         loaded = [tokenizer.backend_tokenizer.to_str(), Vocabulary.of(tokenizer).as_dict()]
         facts |= {"tokenizer": loaded, "tokenizer_kind": None, "vocab_size": None, "lowercase": None}
     if settings.segmenter != "rules":
         facts["language"] = None
     return _sum_json([FORMAT, tokenizers.__version__, _CODE, facts])
+
+
+def _describe_source(source: TextSource) -> dict[str, Any]:
+    """Return what of a source decides on the content: its settings and its text, wherever that lies."""
+    return asdict(source) | {"text": fingerprint_source(source), "location": None}
 
 
 def _sum_json(value: Any) -> str:

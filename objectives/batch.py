@@ -122,6 +122,7 @@ class Encoded:
     input_ids: Tensor  # (B, L) as the encoder saw them
     word_table: Tensor  # (V, E)
     attention_mask: Tensor | None = None  # (B, L); None: no padding
+    token_type_ids: Tensor | None = None  # (B, L), of the text, whether the encoder has embeddings for them or not
     others: dict[str, "Encoded"] = field(default_factory=dict)  # the objective's other views, by name
     texts: dict[str, View] = field(default_factory=dict)  # the objective's own views, encoded or not
 

@@ -30,6 +30,7 @@ COMMON = {  # of fields that have no words of their own beside them
     "min_sentences": "of a passage",
     "num_sentences": "of a passage",
     "within": "what a passage may not go beyond: document or paragraph",
+    "pooling": "what is asked: cls ([CLS]), or segments (the mean vectors of both texts, compared)",
     "whole_word": "the word's label for each of its pieces, or each piece's own",
     "copy_weight": "of the loss of telling which tokens were left as they were",
     "first_decay": "of the teacher's moving average when the run starts",

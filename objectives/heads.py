@@ -188,6 +188,14 @@ class DetectionHead(Head):
         return summarise_detection(statistics["logits"])
 
 
+def score_classes(logits: Tensor, values: Tensor) -> Loss:
+    """Return the cross-entropy of logits (N, C), with how often each class was taken for which."""
+    classes = logits.shape[1]
+    cells = values * classes + logits.detach().argmax(-1)
+    confusion = torch.bincount(cells, minlength=classes**2).view(classes, -1).double()
+    return Loss(F.cross_entropy(logits, values, reduction="sum"), len(values), {"confusion": confusion})
+
+
 class SequenceHead(Head):
     """Names the class of each example from its [CLS] (softmax cross-entropy)."""
 
@@ -204,11 +212,7 @@ class SequenceHead(Head):
 
     def forward(self, encoded: Encoded, targets: dict[str, DeviceTarget]) -> Loss:
         positions, values = targets[self.target].positions, targets[self.target].values
-        logits = self.classifier(self.transform(encoded.at(positions))).float()  # (N, C)
-        total = F.cross_entropy(logits, values, reduction="sum")
-        cells = values * self.num_classes + logits.detach().argmax(-1)
-        confusion = torch.bincount(cells, minlength=self.num_classes**2).view(self.num_classes, -1).double()
-        return Loss(total, len(values), {"confusion": confusion})
+        return score_classes(self.classifier(self.transform(encoded.at(positions))).float(), values)
 
     def summarise(self, statistics: dict[str, np.ndarray], count: int) -> dict[str, float]:
         return summarise_classes(statistics["confusion"])

@@ -15,6 +15,7 @@ from corpora.passages import SHORTEST, Passages
 from .base import HeadSetting, Objective, TextStatistics
 from .draws import Draws, happens, to_integers
 from .heads import Head, SequenceHead
+from .heads_pairs import SegmentPairHead, check_pooling
 from .sequences import Pieces, Selection, expand_ranges
 
 TRIES = 8  # draws of a text from elsewhere, of which the first is taken that begins with a sentence that fits
@@ -24,11 +25,17 @@ TRIES = 8  # draws of a text from elsewhere, of which the first is taken that be
 class PairObjective(Objective):
     """Name how two texts are related: the classes of its one target, asked at [CLS].
 
-    By default the first text is one side of a cut in a passage's fair part; see `draw_cuts`.
+    By default the first text is one side of a cut in a passage's fair part; see `draw_cuts`. `pooling=segments` asks
+    the mean vectors of both texts instead of [CLS]; see `SegmentPairHead`.
     """
 
     num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]]
+
+    pooling: str = "cls"
+
+    def __post_init__(self) -> None:
+        check_pooling(self.pooling)
 
     @property
     def needs(self) -> str:
@@ -39,7 +46,8 @@ class PairObjective(Objective):
 
     def build_head(self, setting: HeadSetting) -> Head:
         ((name, classes),) = self.labels.items()
-        return SequenceHead(setting.config, name, num_classes=len(classes))
+        head = SequenceHead if self.pooling == "cls" else SegmentPairHead
+        return head(setting.config, name, len(classes))
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         ((_, classes),) = self.labels.items()

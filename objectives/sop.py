@@ -9,6 +9,7 @@ import numpy as np
 from .base import HeadSetting, TextStatistics
 from .draws import Draws
 from .heads import Head, SequenceHead
+from .heads_pairs import SegmentPairHead, check_pooling
 from .ordering import OrderObjective
 from .pairs import between, choose, draw_cuts, pair_up
 from .sequences import Arrangement, Selection
@@ -22,11 +23,18 @@ class SentenceOrderPrediction(OrderObjective):
     the pairs are swapped. Both texts are always from one passage: ALBERT's code puts a random document's text in the
     place of a missing one and calls it swapped too, 14 to 36 % of all that it calls so. The passage's first sentence is
     left out unless it opens the document: it was too long for the passage before, and where it stood would tell.
+    `pooling=segments` asks the mean vectors of both texts instead of [CLS]; see `SegmentPairHead`.
     """
 
     name: ClassVar[str] = "sop"
     num_segments: ClassVar[int] = 2
     labels: ClassVar[dict[str, tuple[str, ...]]] = {"is_swapped": ("in_order", "swapped")}
+
+    pooling: str = "cls"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_pooling(self.pooling)
 
     @property
     def least(self) -> int:
@@ -42,7 +50,8 @@ class SentenceOrderPrediction(OrderObjective):
         return Arrangement(pieces=pieces, targets={"is_swapped": is_swapped.astype(np.int64)})
 
     def build_head(self, setting: HeadSetting) -> Head:
-        return SequenceHead(setting.config, "is_swapped", num_classes=2)
+        head = SequenceHead if self.pooling == "cls" else SegmentPairHead
+        return head(setting.config, "is_swapped", num_classes=2)
 
     def chance(self, statistics: TextStatistics) -> dict[str, float]:
         return {"ln 2": log(2)}

@@ -98,7 +98,7 @@ def _describe_held_out(folder: str) -> tuple[object, ...]:
     """Return what two runs share that held out the same documents; nothing for what is no run of ours."""
     run = read_run(folder)
     config = run.get("config", {})
-    text = [config.get(key) for key in ("corpus", "documents", "text_column", "errors", "held_out_rate")]
+    text = [config.get(key) for key in ("corpus", "documents", "text_column", "errors", "held_out_rate", "held_out")]
     return (*text, run.get("corpus", {}).get("documents")) if run else ()
 
 

@@ -24,7 +24,7 @@ from .metrics import score
 from .probe import DEV, TEST, TRAIN, Metric
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-_PART = 8192  # items that are standardised at once, to be judged
+_PART = 1024  # items that are standardised at once, to be judged: what the cache of a processor holds
 
 Layers = Sequence[np.ndarray] | np.ndarray
 

@@ -19,6 +19,10 @@ _COARSE = 1e-3  # and at which its strength can be judged; at 2e-3, parts of spe
 _FEW_ITEMS_FINE = 1e-5  # where the items are few, exactness costs nothing
 _HISTORY = 16  # steps that L-BFGS remembers
 _MAX_STEPS = 500
+_PATIENCE = 3  # steps with the diagonal, before the blocks of the Hessian are worth their cost
+_SAMPLE = 4096  # items that the blocks are made from
+_DIAGONAL = 0.1  # its share in them
+_MOST_NUMBERS = 1 << 26  # in all blocks: 256 MiB
 _PASSES = 2  # of stochastic descent, where the items are many
 _ROWS = 1024  # items at once: what the processor's cache holds
 
@@ -33,10 +37,11 @@ class _Problems:
     axes: Tensor  # (F, R) orthonormal
     spread: Tensor  # (R,) mean square of the items along each axis
     targets: Tensor  # (P, n)
+    sets: Tensor  # (P,) which label set each has
     l2: Tensor  # (P,)
 
     def choose(self, chosen: Tensor) -> "_Problems":
-        return replace(self, targets=self.targets[chosen], l2=self.l2[chosen])
+        return replace(self, targets=self.targets[chosen], sets=self.sets[chosen], l2=self.l2[chosen])
 
     def draw(self, begin: int, step: int, count: int) -> "_Problems":
         """Return the problems on so many of the items, spread over all."""
@@ -89,6 +94,33 @@ class _Problems:
         curvature = curvature.clamp(min=1e-4)[..., None]
         return 1 / torch.cat([curvature * self.spread + self.l2[:, None, None], curvature], dim=2)
 
+    def pay_for_blocks(self, made: Tensor) -> bool:
+        """Say whether `invert_blocks` saves more than it costs, and fits into memory."""
+        return _are_many(self.items) and made.numel() * made.shape[2] <= _MOST_NUMBERS
+
+    def invert_blocks(self, made: Tensor) -> Tensor:
+        """Return the inverse of the Hessian's block of each class (P, C, R + 1, R + 1) at `made` (P, C, R + 1).
+
+        On some of the items, with a part of the diagonal that `invert` takes for the whole, in case they are few for a
+        class. Problems of one label set share their curvature: what they differ by is mostly the penalty.
+        """
+        few = self.draw(0, max(1, len(self.items) // _SAMPLE), min(len(self.items), _SAMPLE))
+        weights, biases = self._flatten(made)
+        chances = torch.addmm(biases, weights, few.items.T).unflatten(0, made.shape[:2]).softmax(1)
+        along = torch.cat([few.items @ self.axes, few.items.new_ones(len(few.items), 1)], dim=1)  # (m, R + 1)
+        spread = torch.cat([self.spread, self.spread.new_ones(1)])
+        inverses = along.new_empty(*made.shape, made.shape[2])
+        for each in self.sets.unique():
+            (places,) = (self.sets == each).nonzero(as_tuple=True)
+            curvatures = (chances[places] * (1 - chances[places])).mean(dim=0)  # (C, m)
+            for number, curvature in enumerate(curvatures):
+                block = (along.T * curvature) @ along / len(along)
+                block = torch.lerp(block, torch.diag(curvature.mean().clamp(min=1e-4) * spread), _DIAGONAL)
+                for place in places:
+                    penalised = block + torch.diag(self.l2[place].expand(len(spread)))
+                    inverses[place, number] = torch.cholesky_inverse(torch.linalg.cholesky(penalised))
+        return inverses
+
     def _flatten(self, made: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights (P * C, F) of the features, and biases (P * C, 1)."""
         return made[..., :-1].flatten(0, 1) @ self.axes.T, made[..., -1].reshape(-1, 1)
@@ -134,10 +166,12 @@ class _Descent:
     def minimise(self, tolerance: float) -> None:
         """Take steps until no problem has a slope above the tolerance, or none falls any more."""
         is_falling = torch.ones_like(self.place.loss, dtype=torch.bool)
-        for _ in range(_MAX_STEPS):
+        for step in range(_MAX_STEPS):
             is_active = (self.problems.steepest(self.place.gradient) > tolerance) & is_falling
             if not is_active.any():
                 break
+            if step == _PATIENCE and self._inverse.dim() == 3 and self.problems.pay_for_blocks(self.place.made):
+                self._inverse, self._history = self.problems.invert_blocks(self.place.made), []
             active = is_active.nonzero()[:, 0]
             place, problems = self.place.choose(active), self.problems.choose(active)
             history = [(moved[active], changed[active]) for moved, changed in self._history]
@@ -156,8 +190,8 @@ def solve_logistic(items: Tensor, label_sets: Tensor, strengths: Tensor, num_cla
 
     L-BFGS in the principal axes of the items, where the Hessian is nearly diagonal and its diagonal the first guess: a
     rotation changes neither the loss nor the penalty, and directions in which the items don't vary drop out. Where the
-    items are many, stochastic descent with the same diagonal goes first. It ends where scikit-learn's does, when no
-    slope is above 1e-4.
+    items are many, stochastic descent with the same diagonal goes first, and a problem that takes more than a few steps
+    goes on with the Hessian's block of each class. It ends where scikit-learn's does, when no slope is above 1e-4.
     """
     descent = _begin(items, label_sets, strengths, num_classes)
     descent.minimise(_FINE if _are_many(items) else _FEW_ITEMS_FINE)
@@ -224,6 +258,7 @@ def _begin(items: Tensor, label_sets: Tensor, strengths: Tensor, num_classes: in
         axes=axes,
         spread=spread,
         targets=label_sets.repeat_interleave(len(strengths), dim=0),
+        sets=torch.arange(len(label_sets), device=items.device).repeat_interleave(len(strengths)),
         l2=strengths.repeat(len(label_sets)),
     )
     start, curvature = _start_at_shares(problems, num_classes)
@@ -303,6 +338,11 @@ def _search(problems: _Problems, place: _Place, step: Tensor) -> tuple[_Place, T
     return tried, is_enough
 
 
+def _times(inverse: Tensor, gradient: Tensor) -> Tensor:
+    """Return a gradient (P, C, R + 1) times a diagonal of the same shape, or times blocks (P, C, R + 1, R + 1)."""
+    return inverse * gradient if inverse.dim() == 3 else (inverse @ gradient[..., None])[..., 0]
+
+
 def _two_loops(gradient: Tensor, history: list[tuple[Tensor, Tensor]], inverse: Tensor) -> Tensor:
     """Return the gradient times the approximate inverse Hessian; a pair without curvature counts for nothing."""
     direction, factors = gradient.clone(), []
@@ -312,11 +352,11 @@ def _two_loops(gradient: Tensor, history: list[tuple[Tensor, Tensor]], inverse: 
         factor = inverse_curvature * (moved * direction).sum(dim=(1, 2), keepdim=True)
         direction -= factor * changed
         factors.append((factor, inverse_curvature))
-    direction *= inverse
+    direction = _times(inverse, direction)
     if history:
         moved, changed = history[-1]
         scale = (moved * changed).sum(dim=(1, 2), keepdim=True)
-        norm = (changed.square() * inverse).sum(dim=(1, 2), keepdim=True)
+        norm = (changed * _times(inverse, changed)).sum(dim=(1, 2), keepdim=True)
         direction *= torch.where((scale > 1e-12) & (norm > 1e-12), scale / norm.clamp(min=1e-12), 1.0)
     for (moved, changed), (factor, inverse_curvature) in zip(history, reversed(factors), strict=True):
         direction += (factor - inverse_curvature * (changed * direction).sum(dim=(1, 2), keepdim=True)) * moved

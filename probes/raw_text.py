@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ def read_held_out(settings: Mapping[str, Any], recorded: int, whose: str) -> lis
         text_column=settings["text_column"],
         errors=settings["errors"],
     )
+    if settings.get("held_out"):
+        return read_documents(replace(source, location=settings["held_out"]))
     hashes = np.array([hash_document(text) for text in read_full(source)], dtype=np.uint64)
     if len(hashes) < recorded:
         raise CorpusError(

@@ -4,12 +4,19 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from scipy.stats import ks_2samp
+from transformers import BertConfig
 
 from corpora import Vocabulary
-from corpora.errors import CorpusError
+from corpora.errors import CorpusError, UserError
 from corpora.passages import cut_passages
+from objectives import build_objectives
+from objectives.base import HeadSetting
+from objectives.batch import DeviceTarget, Encoded
 from objectives.draws import Draws
+from objectives.heads_pairs import SegmentPairHead, compare_segments
 from objectives.pairs import draw_in_turn
 from tests.conftest import SPECIALS, WrittenCorpus
 from tests.test_objectives import open_stream
@@ -245,3 +252,33 @@ def test_passages_of_one_paragraph_end_where_it_does(tmp_path):
     passages = cut_passages(corpus, 9, held_out=False, unit="paragraph")
     assert passages.first_sentences.tolist() == [0, 2, 3, 5, 6, 6, 6, 7, 8, 9]
     assert passages.opens_unit.tolist() == [True, False, True, False, True, False, False, True, False, True]
+
+
+def test_segments_are_compared_by_their_means_and_padding_is_no_part_of_them():
+    """By hand: (u, v, |u - v|, u * v) of the mean vectors of the tokens with type 0 and with type 1."""
+    hidden = torch.randn(2, 6, 3)
+    types = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0]])
+    mask = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]])
+    u = torch.stack([hidden[0, :3].mean(0), hidden[1, :2].mean(0)])
+    v = torch.stack([hidden[0, 3:].mean(0), hidden[1, 2:4].mean(0)])
+    expected = torch.cat([u, v, (u - v).abs(), u * v], 1)
+    found = compare_segments(Encoded(hidden, types, torch.empty(0), mask, types))
+    torch.testing.assert_close(found, expected)
+    head = SegmentPairHead(BertConfig(hidden_size=3), "is_swapped", 2).eval()
+    target = DeviceTarget(torch.tensor([6, 0]), torch.tensor([1, 0]))  # of the second row, then of the first
+    loss = head(Encoded(hidden, types, torch.empty(0), mask, types), {"is_swapped": target})
+    logits = head.classifier(head.transform(expected[[1, 0]]))
+    torch.testing.assert_close(loss.total, F.cross_entropy(logits, torch.tensor([1, 0]), reduction="sum"))
+    assert loss.count == 2
+
+
+@pytest.mark.parametrize("spec", ["sop", "nsp", *THREE_WAY, "same_paragraph", "same_sentence"])
+def test_every_pair_can_be_asked_of_both_segments(spec):
+    (objective,) = build_objectives(f"{spec}:pooling=segments")
+    setting = HeadSetting(config=BertConfig(hidden_size=8, num_attention_heads=2), table_width=8, vocabulary=NUMBERS)
+    head = objective.build_head(setting)
+    ((_, classes),) = objective.labels.items()
+    assert isinstance(head, SegmentPairHead)
+    assert head.classifier.out_features == len(classes)
+    with pytest.raises(UserError, match="pooling is 'mean'; it must be cls or segments"):
+        build_objectives(f"{spec}:pooling=mean")

@@ -303,6 +303,14 @@ def test_held_out_documents_are_those_of_the_store(tmp_path):
     assert held_out_documents(folder) == expected
 
 
+def test_held_out_documents_are_the_text_that_was_given_for_it(tmp_path):
+    apart = [["One one.", "Two."], ["Three."]]
+    (tmp_path / "valid.txt").write_text("\n\n".join("\n".join(paragraphs) for paragraphs in apart))
+    documents = invent_documents(count=5, paragraphs=1)
+    _, folder = write_run(tmp_path, documents, held_out=str(tmp_path / "valid.txt"))
+    assert held_out_documents(folder) == apart
+
+
 def test_a_run_that_cannot_say_what_it_held_out_is_refused(tmp_path):
     documents = invent_documents(count=5, paragraphs=1)
     corpus, folder = write_run(tmp_path, documents, held_out_rate=0)

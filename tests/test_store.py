@@ -246,6 +246,28 @@ def test_a_rate_of_zero_a_single_document_and_its_copies_hold_nothing_out(path: 
         assert corpus.is_held_out.tolist() == [False] * copies
 
 
+def test_text_that_is_given_for_it_is_held_out_and_nothing_else(
+    path: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    train = build.train_tokenizer
+    monkeypatch.setattr(build, "train_tokenizer", lambda texts, *rest: train(iter(shown.extend(texts) or shown), *rest))
+    documents = path.read_text().strip().split("\n\n")
+    apart = [*make_documents(3, seed=1), documents[0] + " " + "Only here is a harbour of silver."]
+    valid = TextSource(location=str(write_text(tmp_path / "valid.txt", apart)))
+    corpus = prepare(path, cache, held_out=valid)
+    assert corpus.is_held_out.tolist() == [False] * len(documents) + [True] * len(apart)
+    assert shown == documents  # the tokenizer learns from the training text alone
+    training, held_out = read_sides(corpus)
+    assert [len(document) for document in training] == [sum(map(len, map(split, d.split("\n")))) for d in documents]
+    assert len(held_out[-1]) == 1  # the sentences that training has too are left out
+    assert prepare(path, cache, held_out=valid, held_out_rate=0.5).folder == corpus.folder
+    write_text(tmp_path / "valid.txt", apart[:3])
+    assert prepare(path, cache, held_out=valid).is_held_out.sum() == 3
+    with pytest.raises(CorpusError, match="there is no file or folder"):
+        prepare(path, cache, held_out=TextSource(location=str(tmp_path / "absent.txt")))
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_a_rate_that_is_no_share_is_refused(rate: float, path: Path, cache: Path) -> None:
     with pytest.raises(UserError, match="held_out_rate is"):

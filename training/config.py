@@ -90,6 +90,8 @@ class Config:
     """The language whose abbreviations the rules know."""
     held_out_rate: float = 0.02
     """The share of documents kept for evaluation."""
+    held_out: str | None = None
+    """Text to evaluate on, in the forms of --corpus, instead of a share of its documents: valid.txt.gz."""
     cache: str | None = None
     """Folder for prepared corpora; by default $PRETEXT_CACHE, or ~/.cache/pretext."""
 
@@ -214,6 +216,7 @@ class Config:
             segmenter=self.segmenter,
             language=self.language,
             held_out_rate=self.held_out_rate,
+            held_out=dataclasses.replace(source, location=self.held_out) if self.held_out is not None else None,
         )
 
     def problems(self) -> list[str]:
@@ -236,6 +239,7 @@ class Config:
 
     def _problems_of_values(self) -> list[str]:
         found = [f"--{name} is empty" for name in ("corpus", "text_column") if not getattr(self, name).strip()]
+        found += ["--held_out is empty"] if self.held_out is not None and not self.held_out.strip() else []
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 found.append(f"--{name} is '{getattr(self, name)}'; it must be one of {', '.join(allowed)}")

@@ -109,7 +109,8 @@ class PretrainingModel(nn.Module):
         table = word_table(self.encoder)
 
         def read(view: View, added: Tensor | None = None) -> Encoded:
-            return Encoded(encode(self.encoder, view, added), view.input_ids, table, view.attention_mask)
+            hidden = encode(self.encoder, view, added)
+            return Encoded(hidden, view.input_ids, table, view.attention_mask, view.token_type_ids)
 
         reads_main = any(MAIN in self.objectives[name].reads for name in names)
         main = read(batch.main, added) if reads_main else None
