@@ -246,3 +246,61 @@ def test_options_are_told(capsys):
     shared = {"corpus": "builtin", "cache": None, "json": None, "child": None, "pairs": 5, "warm_up": 2, "threads": 1}
     assert vars(parser.read(["--rows", "4"])) == shared | {"rows": 4}
     assert Path(children.ROOT, "pretrain.py").is_file()
+
+
+def write_finished(folder, spec, seed, rows, **config):
+    """Write what `skill` and `ladder` read of a run."""
+    folder = folder / f"{spec.partition(':')[0]}-{seed}-{len(config)}"
+    folder.mkdir()
+    settings = {"objective": spec, "seed": seed, "encoder": "tiny", "init_range": "width", "embedding_init": "auto"}
+    record = {"config": settings | config, "chance": {"mlm": {"unigram": 7.0}}}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps({"split": "held_out"} | row) + "\n" for row in rows))
+    return folder
+
+
+def test_skill_is_nothing_at_chance_and_one_where_nothing_is_wrong(tmp_path, capsys):
+    from benchmarks.skill import main, read_curves, skill_of
+
+    assert skill_of({"auroc": 0.5}) == (0.0, True) and skill_of({"auroc": 1.0}) == (1.0, True)
+    assert skill_of({"accuracy": 0.5, "majority": 0.5, "targets": 64}) == (0.0, False)
+    assert skill_of({"accuracy": 0.85, "majority": 0.7, "targets": 64})[0] == pytest.approx(0.5)
+    assert skill_of({"accuracy": 0.2, "hidden_loss": 5.0}) is None
+    spec = "mlm+nsp:pooling=segments"
+    folders = [
+        write_finished(
+            tmp_path,
+            spec,
+            seed,
+            [
+                {"step": step, "tokens": step * 100 + seed, "losses": {}, "metrics": {"mlm": {"accuracy": 0.1}} | nsp}
+                for step, nsp in (
+                    (1, {"nsp": {"accuracy": 0.5, "majority": 0.5, "targets": 64}}),
+                    (2, {"nsp": {"accuracy": 0.6 + seed / 10, "majority": 0.5, "targets": 64}}),
+                )
+            ],
+        )
+        for seed in range(3)
+    ]
+    curves = read_curves(folders)
+    assert list(curves) == [("nsp, both texts (with mlm)", False)]
+    (curve,) = curves.values()
+    assert list(curve) == [101, 201]
+    np.testing.assert_allclose(curve[201], [0.2, 0.4, 0.6])
+    assert main([*map(str, folders), "--out", str(tmp_path / "skill.svg")]) == 0
+    assert "201 tokens  skill 0.400  seeds 3" in capsys.readouterr().out
+    assert (tmp_path / "skill.svg").read_text().startswith("<?xml")
+
+
+def test_a_ladder_names_what_runs_differ_in(tmp_path, capsys):
+    from benchmarks.ladder import main
+
+    rows = [{"step": 9, "tokens": 900, "losses": {"mlm": 6.5}, "metrics": {"mlm": {"hidden_loss": 6.0}}}]
+    folders = [
+        write_finished(tmp_path, "mlm", 0, rows),
+        write_finished(tmp_path, "mlm", 1, rows, init_range="stock", embedding_init="random", encoder="bert-tiny"),
+    ]
+    assert main([*map(str, folders), "--out", str(tmp_path / "ladder.svg")]) == 0
+    text = capsys.readouterr().out
+    assert "tiny, 1/sqrt(width), co-occurrence table             6.000  +1.000 below the word frequencies" in text
+    assert "bert-tiny, .02, random table" in text

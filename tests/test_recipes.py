@@ -21,6 +21,14 @@ def test_every_recipe_sets_what_there_is_and_has_no_mistake(name):
     assert "https://" in RECIPES[name].source
 
 
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "recipes" / "ten_minutes").glob("*.yaml")))
+def test_the_ten_minute_recipes_are_runs_without_a_mistake(path):
+    config = parse(["--config", str(path)])
+    assert config.problems() == [] and config.max_minutes == 10
+    assert "_".join(objective.name for arm in config.build_arms() for objective in arm.objectives) == path.stem
+    assert f"--config recipes/ten_minutes/{path.name}" in path.read_text()
+
+
 def names_of(*argv):
     return [[objective.name for objective in arm.objectives] for arm in parse(argv).build_arms()]
 

@@ -1,0 +1,103 @@
+"""How much of an objective is learned after how many tokens: held-out skill of finished runs, as one picture.
+
+    python -m benchmarks.skill runs/*/seed* --out skill.svg
+
+Skill is 0 at chance and 1 where nothing is wrong: of an accuracy a, (a - m) / (1 - m) with the share m of the commonest
+class; of an area under the ROC curve A, 2 A - 1. Runs that differ in their seed alone are one curve, their median, with
+their range around it. Objectives with one label for a text are drawn solid, with one for each token dashed.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+Curve = dict[int, list[float]]  # tokens -> a skill for each seed
+
+
+def skill_of(figures: Mapping[str, float]) -> tuple[float, bool] | None:
+    """Return the skill of a loss's held-out figures, and whether each token has its label; None for other losses."""
+    if "auroc" in figures:
+        return 2 * figures["auroc"] - 1, True
+    if "majority" in figures and figures["majority"] < 1:
+        return (figures["accuracy"] - figures["majority"]) / (1 - figures["majority"]), figures["targets"] > 1e4
+    return None
+
+
+def read_curves(folders: Iterable[Path]) -> dict[tuple[str, bool], Curve]:
+    """Return the curve of each loss of each kind of run, by its name and whether each token has its label."""
+    curves: dict[tuple[str, bool], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for folder in folders:
+        config = json.loads((folder / "run.json").read_text("utf-8"))["config"]
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        for row in (row for row in rows if row["split"] == "held_out"):
+            for name, figures in row["metrics"].items():
+                found = skill_of(figures)
+                if found is not None:
+                    curves[label_of(name, config["objective"]), found[1]][row["step"]].append((row["tokens"], found[0]))
+    return {key: _by_tokens(curve) for key, curve in curves.items()}
+
+
+def label_of(name: str, objective: str | Mapping[str, Any]) -> str:
+    """Return what a curve is called: its objective, how its pair is asked, and what was learned beside it."""
+    parts = objective.split("+") if isinstance(objective, str) else [f"{each}" for each in objective]
+    own = next((part for part in parts if part.partition(":")[0] == name), name)
+    beside = [part.partition(":")[0] for part in parts if part is not own]
+    asked = ", both texts" if "pooling=segments" in own else ""
+    return name + asked + (f" (with {', '.join(beside)})" if beside else "")
+
+
+def _by_tokens(curve: Mapping[int, list[tuple[int, float]]]) -> Curve:
+    return {int(np.median([t for t, _ in seeds])): [skill for _, skill in seeds] for seeds in curve.values()}
+
+
+def draw(curves: Mapping[tuple[str, bool], Curve], path: Path) -> None:
+    """Write the picture as SVG, the same bytes from the same numbers."""
+    figure = Figure(figsize=(8.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for (name, is_by_token), curve in sorted(curves.items(), key=lambda each: -np.median(each[1][max(each[1])])):
+        tokens = [0, *sorted(curve)]
+        seeds = [[0.0], *(curve[place] for place in tokens[1:])]
+        (line,) = axes.plot(
+            tokens, [float(np.median(each)) for each in seeds], "--" if is_by_token else "-", marker=".", label=name
+        )
+        if max(map(len, seeds)) > 1:
+            low, high = [min(each) for each in seeds], [max(each) for each in seeds]
+            axes.fill_between(tokens, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(xlabel="tokens read", ylabel="held-out skill (0: chance, 1: perfect)")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(title="solid: one label a text; dashed: one a token", fontsize=9, frameon=False, loc="upper left")
+    with matplotlib.rc_context({"svg.hashsalt": "skill"}):
+        figure.savefig(path, metadata={"Date": None})
+
+
+def main(argv: list[str]) -> int:
+    """Read the runs, print the last skill of each curve, and draw them all."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.skill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that pretrain.py wrote")
+    parser.add_argument("--out", type=Path, default=Path("skill.svg"), metavar="FILE")
+    options = parser.parse_args(argv)
+    curves = read_curves(options.runs)
+    for (name, _), curve in sorted(curves.items()):
+        seeds = curve[max(curve)]
+        print(f"{name:44} {max(curve):>11,} tokens  skill {np.median(seeds):.3f}  seeds {len(seeds)}")
+    draw(curves, options.out)
+    print(f"picture: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
