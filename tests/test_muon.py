@@ -73,8 +73,9 @@ def test_muon_takes_the_layers_and_neither_tables_nor_vectors(tmp_path: Path) ->
     assert all(dict(run.model.named_parameters())[name].ndim == 2 for name in chosen)
 
 
-def test_a_run_with_muon_learns_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    config = make_config(tmp_path, optimizer="muon", max_steps=6)
+@pytest.mark.parametrize("optimizer", ["muon", "adafactor"])
+def test_a_run_with_another_optimizer_goes_on_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
+    config = make_config(tmp_path, optimizer=optimizer, max_steps=6)
     pretrain(config)
     halved = dataclasses.replace(config, out=str(tmp_path / "halved"))
     pretrain(halved)
@@ -86,3 +87,35 @@ def test_a_run_with_muon_learns_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
     pretrain(dataclasses.replace(halved, resume=str(tmp_path / "halved")))
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "halved"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_adafactor_keeps_a_row_and_a_column_and_takes_the_rate_as_it_is(tmp_path: Path) -> None:
+    config = make_config(tmp_path, optimizer="adafactor", max_steps=2, weight_decay=0.0, warmup_rate=0.0)
+    run = build_run(config, make_accelerator(config), tmp_path / "run")
+    matrix = run.model.encoder.get_input_embeddings().weight
+    before = matrix.detach().clone()
+    for group in run.optimizer.param_groups:
+        group["lr"] = 0.01
+    matrix.grad = torch.randn_like(matrix)
+    run.optimizer.step()
+    assert ((matrix - before).square().mean().sqrt() - 0.01).abs() < 2e-3  # its updates have a size of 1, or are cut
+    kept = sum(value.numel() for value in run.optimizer.state[matrix].values() if isinstance(value, torch.Tensor))
+    assert kept == sum(matrix.shape) + 1  # a row, a column, and the size of the matrix
+
+
+@pytest.mark.parametrize("encoder", ["tiny", "bert-tiny", "electra-tiny", "roberta-tiny", "deberta-v2-tiny"])
+def test_layers_that_are_computed_again_learn_the_same_and_keep_less(encoder: str, tmp_path: Path) -> None:
+    weights, kept = [], []
+    for number, recompute in enumerate((False, True)):
+        config = make_config(
+            tmp_path, encoder=encoder, recompute=recompute, dropout=0.1, max_steps=2, out=str(tmp_path / str(number))
+        )
+        run = build_run(config, make_accelerator(config), Path(config.out))
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: (s.append(x.numel()), x)[1], lambda x: x):
+            run.model(run.train[0])
+        kept.append(sum(sizes))
+        pretrain(config)
+        weights.append(load_file(Path(config.out) / "model.safetensors"))
+    assert kept[1] < kept[0] / 2
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

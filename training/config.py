@@ -108,7 +108,8 @@ class Config:
     """Instead of max_steps: about how long to train; the number of steps is set from a short measurement at the start,
     then fixed."""
     optimizer: str = "adamw"
-    """adamw, or muon (Jordan et al., 2024) for the matrices of the layers, with AdamW for tables, heads and vectors."""
+    """adamw; muon (Jordan et al., 2024) for the matrices of the layers, with AdamW for tables, heads and vectors; or
+    adafactor (Shazeer and Stern, 2018), which keeps a row and a column for each matrix in place of two copies of it."""
     learning_rate: float | None = None
     """Peak learning rate; by default .384 / hidden width, which is .003 at 128 and .0005 at 768 (BERT-base: 1e-4,
     ELECTRA-small: 5e-4)."""
@@ -119,7 +120,7 @@ class Config:
     warmup_rate: float = 0.05
     """The share of the steps over which the learning rate rises (BERT: .01, ELECTRA: .01)."""
     weight_decay: float = 0.01
-    """AdamW's decoupled weight decay; biases and norms have none."""
+    """Decoupled weight decay; biases and norms have none."""
     adam_beta1: float = 0.9
     """AdamW's first momentum (BERT, RoBERTa and ELECTRA: .9)."""
     adam_beta2: float = 0.98
@@ -145,6 +146,9 @@ class Config:
     attention: str = "auto"
     """How rows are read: unpadded (padding is left out of all but attention; auto, where the architecture allows it),
     or with their padding by an implementation of `transformers`: eager, sdpa."""
+    recompute: bool = False
+    """Whether what the encoder's layers computed is forgotten and computed again for the gradients: less memory for
+    long rows and deep encoders, a third more time."""
     threads: int | None = None
     """CPU threads of each process; by default the cores divided by the processes of this machine."""
     workers: int = 0
@@ -294,7 +298,7 @@ CHOICES = {
     "errors": ("strict", "replace"),
     "tokenizer_kind": ("wordpiece", "bpe", "unigram"),
     "segmenter": ("rules", "punkt"),
-    "optimizer": ("adamw", "muon"),
+    "optimizer": ("adamw", "muon", "adafactor"),
     "schedule": tuple(SCHEDULES),
     "init_range": ("width", "stock"),
     "embedding_init": ("auto", "random", "cooccurrence"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.optimization import Adafactor
 
 from .config import Config
 from .model import PretrainingModel
@@ -16,11 +17,11 @@ def default_rate(width: int) -> float:
 
 
 def make_optimizer(model: PretrainingModel, config: Config, peak: float) -> torch.optim.Optimizer:
-    """Make AdamW, or Muon with AdamW; vectors (biases and norms) do not decay.
+    """Make AdamW, Muon with AdamW, or Adafactor; vectors (biases and norms) do not decay.
 
     A generator's weights have groups of their own, with its learning rate. Those that it shares with the encoder are
     the encoder's, but where the encoder's gradient does not reach them. Muon takes the matrices of linear layers but
-    those with a row for every token.
+    those with a row for every token. Adafactor takes the learning rate as it is, and no momentum.
     """
     generator = config.build_generator()
     encoders = {id(p) for module in (model.encoder, model.heads) for p in module.parameters()}
@@ -41,6 +42,8 @@ def make_optimizer(model: PretrainingModel, config: Config, peak: float) -> torc
                 groups.append({"params": chosen, **settings})
     betas = (config.adam_beta1, config.adam_beta2)
     adam: dict[str, Any] = {"betas": betas, "eps": config.adam_epsilon, "fused": True}
+    if config.optimizer == "adafactor":
+        return Adafactor(groups, lr=peak, scale_parameter=False, relative_step=False)
     return MuonWithAdam(groups, lr=peak, adam=adam) if layers else torch.optim.AdamW(groups, lr=peak, **adam)
 
 

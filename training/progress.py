@@ -113,7 +113,7 @@ def save_progress(run: Run) -> None:
     if run.accelerator.is_main_process:
         names = {id(parameter): name for name, parameter in run.model.named_parameters()}
         optimizer = {
-            f"{names[id(parameter)]}|{key}": value
+            f"{names[id(parameter)]}|{key}": torch.as_tensor(value)
             for parameter, state in run.optimizer.state.items()
             for key, value in state.items()
         }

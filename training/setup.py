@@ -274,6 +274,8 @@ def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...
         raise UserError(
             f"the encoder '{config.encoder}' can't be run without the padding of its rows; give --attention auto"
         )
+    if config.recompute:
+        recompute_layers(encoder)
     if starts_from_cooccurrences(config, encoder):
         start_embeddings(config, encoder, tables)
     return PretrainingModel(
@@ -284,6 +286,13 @@ def build_model(config: Config, tables: Tables, objectives: tuple[Objective, ...
         attention,
         rows=config.micro_batch_size,
     )
+
+
+def recompute_layers(encoder: PreTrainedModel) -> None:
+    """Let the encoder's layers compute their activations again for the gradients; UserError where they can't."""
+    if not encoder.supports_gradient_checkpointing:
+        raise UserError(f"a {encoder.config.model_type} can't compute its layers again; leave --recompute out")
+    encoder.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def starts_from_cooccurrences(config: Config, encoder: PreTrainedModel) -> bool:
