@@ -208,6 +208,7 @@ def test_the_causes_come_in_the_order_of_their_likelihood():
         ({"tokens": 900_000}, "0.90 M tokens are few: the encoder tiny needed about 1 M"),
         ({"generator": 0.9, "replaced": 0.01}, "1.0 % are replaced"),
         ({"passes": 12.0}, "read 12 times"),
+        ({"options": (("pooling", "cls"),)}, "nsp asks the harder way, pooling=cls"),
     ],
 )
 def test_a_cause_is_what_the_run_knows(changes, said):
@@ -233,6 +234,9 @@ def test_facts_are_read_from_the_run(folder):
     assert (facts.targets, facts.init_range, facts.learns_positions) == (1.0, 0.02, True)
     assert facts.others == facts.stuck_others == ("rtd",)
     assert facts.planned_tokens == 4000 and facts.passes == 24 / len(run.train.stream.passages)
+    assert facts.options == (("within", "document"),)
+    advice = [cause.advice for cause in list_causes([facts])]
+    assert "sentence_shuffle:within=paragraph, where sentences tell more of their order" in advice
     detection = read_facts(run, "rtd", ())
     assert detection.generator == pytest.approx(
         run.figures["rtd_generator"]["hidden_loss"] / min(run.chance["rtd_generator"].values())

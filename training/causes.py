@@ -19,6 +19,10 @@ RATE_FACTOR = 3.0  # from the default learning rate: farther away it may be the 
 FIRST_TOKENS = {"token": 1_000_000, "sequence": 2_000_000}  # after which `tiny` had left chance: docs/stuck.md
 MANY_PASSES = 5.0  # over the training text
 AT_UNIGRAM = 0.98  # of the generator's chance loss
+EASIER = {  # an option of an objective, and its value -> another value, and why it is learned sooner
+    ("pooling", "cls"): ("segments", "which compares both texts for the encoder"),
+    ("within", "document"): ("paragraph", "where sentences tell more of their order"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,7 @@ class Facts:
     others: tuple[str, ...] = ()  # losses on the same input with many targets an example
     stuck_others: tuple[str, ...] = ()  # those of them that sit at chance too
     generator: float | None = None  # its held-out loss, as a share of its lowest level of chance
+    options: tuple[tuple[str, str], ...] = ()  # of the objective: those that could be easier, as (name, value)
     replaced: float | None = None  # the share of the asked tokens whose label is positive, where it has a generator
 
 
@@ -91,6 +96,11 @@ def read_facts(run: Run, name: str, sitting: Collection[str]) -> Facts:
         targets=per_example(name),
         others=tuple(others),
         stuck_others=tuple(other for other in others if other in sitting),
+        options=tuple(
+            (option, value)
+            for option, value in EASIER
+            if getattr(run.model.objectives[owner], option, None) == value and name == owner
+        ),
         generator=share,
         replaced=run.figures[name].get("positive_rate") if share is not None else None,
     )
@@ -99,7 +109,7 @@ def read_facts(run: Run, name: str, sitting: Collection[str]) -> Facts:
 def list_causes(facts: Sequence[Facts]) -> list[Cause]:
     """Return the likely causes of all these losses, the likeliest first, each once."""
     found: dict[Cause, None] = {}
-    for judge in (_start, _budget, _signal, _generator, _positions, _rate, _table, _passes):
+    for judge in (_start, _budget, _signal, _options, _generator, _positions, _rate, _table, _passes):
         for each in facts:
             found |= dict.fromkeys(judge(each))
     return list(found)
@@ -136,6 +146,16 @@ def _signal(facts: Facts) -> list[Cause]:
         return [Cause(cause=f"{what}, and {_join(facts.stuck_others)} beside it has not left chance", advice=_FIRST)]
     what += f", and follows {_join(facts.others)}, which has left chance, later"
     return [Cause(cause=what, advice=f"more --max_steps, or a larger weight, {facts.name}:weight=...")]
+
+
+def _options(facts: Facts) -> list[Cause]:
+    return [
+        Cause(
+            cause=f"{facts.name} asks the harder way, {option}={value}",
+            advice=f"{facts.name}:{option}={EASIER[option, value][0]}, {EASIER[option, value][1]}",
+        )
+        for option, value in facts.options
+    ]
 
 
 _FIRST = "what frees the one frees the other"
