@@ -13,7 +13,7 @@ from rich.text import Text
 from corpora.console import Parser
 from corpora.errors import StorageError, UserError
 
-from .explain_heads import KINDS, find_folders
+from .explain_heads import KINDS, find_folders, find_foreign
 from .explain_html import show, write_page
 from .explain_tables import Explanation, explain_head
 
@@ -104,6 +104,8 @@ def main(argv: Sequence[str]) -> int:
             continue
         explanations.append(explanation)
         render(explanation, console)
+    for name in [] if options.head else find_foreign(options.folder):
+        print(f"{name} was not asked: `transformers` has no class with such a head", file=sys.stderr)
     for line in skipped:
         print(f"error: {line}", file=sys.stderr)
     if options.html:

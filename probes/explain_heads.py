@@ -1,6 +1,7 @@
 """Heads that others trained, opened for a look: which there are, what their classes mean, what in them is untrained.
 
 find_folders(folder) -> folders with heads
+find_foreign(folder) -> heads of a run that no class of `transformers` is
 find_kind(folder) -> one of KINDS
 open_head(folder, kind) -> Head
 """
@@ -61,6 +62,12 @@ def find_folders(folder: str) -> list[str]:
             "fine-tune one with `python -m probes finetune`, or force a kind with --head"
         )
     return found
+
+
+def find_foreign(folder: str) -> list[str]:
+    """Return the names of a run's heads that were saved without a class of `transformers`, and can't be asked here."""
+    heads = sorted(Path(folder).expanduser().glob("heads/*/head.json"))
+    return [path.parent.name for path in heads if not (path.parent / "config.json").exists()]
 
 
 def find_kind(folder: str) -> str:

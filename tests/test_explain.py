@@ -20,7 +20,7 @@ from transformers import (
 from corpora.errors import UserError
 from probes.__main__ import main
 from probes.explain import render
-from probes.explain_heads import find_folders, open_head
+from probes.explain_heads import find_folders, find_foreign, open_head
 from probes.explain_html import show, write_page
 from probes.explain_tables import explain, explain_head
 
@@ -158,6 +158,9 @@ def test_a_run_is_asked_through_its_heads(tmp_path, capsys):
     save(tmp_path / "heads" / "mlm", BertForMaskedLM)
     save(tmp_path / "heads" / "nsp", BertForNextSentencePrediction)
     assert [folder.rpartition("/")[2] for folder in find_folders(str(tmp_path))] == ["mlm", "nsp"]
+    (tmp_path / "heads" / "sbo").mkdir()
+    (tmp_path / "heads" / "sbo" / "head.json").write_text("{}")
+    assert find_foreign(str(tmp_path)) == ["sbo"]
     assert main(["explain", str(tmp_path), "Anders lives"]) == 2  # NSP wants a second text, and the rest is shown
     printed = capsys.readouterr()
     assert "BertForMaskedLM" in printed.out and "nsp was not asked" in printed.err
