@@ -138,16 +138,17 @@ def build_run(config: Config, accelerator: Accelerator, folder: Path) -> Run:
 
 def check_apart(config: Config) -> None:
     """Raise a UserError where what we write would be read as part of the corpus, and change it."""
-    corpus = Path(config.corpus).expanduser().resolve()
-    for option, value in (("out", config.out), ("cache", config.cache)):
-        place = Path(value or "/").expanduser().resolve()
-        if not os.path.isdir(corpus) or not place.is_relative_to(corpus):
-            continue
-        if not any(part.startswith(".") for part in place.relative_to(corpus).parts):  # hidden folders are not read
-            raise UserError(
-                f"--{option} {value} is inside the corpus folder {config.corpus}, and what is written there "
-                f"would be read as text; give --{option} a folder elsewhere"
-            )
+    for text in filter(None, (config.corpus, config.held_out)):
+        corpus = Path(text).expanduser().resolve()
+        for option, value in (("out", config.out), ("cache", config.cache)):
+            place = Path(value or "/").expanduser().resolve()
+            if not os.path.isdir(corpus) or not place.is_relative_to(corpus):
+                continue
+            if not any(part.startswith(".") for part in place.relative_to(corpus).parts):  # hidden folders aren't read
+                raise UserError(
+                    f"--{option} {value} is inside the corpus folder {text}, and what is written there "
+                    f"would be read as text; give --{option} a folder elsewhere"
+                )
 
 
 def choose_tokenizer(config: Config) -> str | None:
