@@ -102,6 +102,10 @@ def build_store(
             f"{settings.source.location}: nothing to train on, found {len(digests):,} documents without words"
         )
     counts |= _assemble(work, folder, sizes, held_out, vocabulary, dtypes["token_ids"])
+    if settings.held_out and not counts["held_out_sentences"]:
+        raise CorpusError(
+            f"{settings.held_out.location}: nothing is left to evaluate on, since all of it stands in the training text"
+        )
     shutil.rmtree(work)
     return {"dtypes": dtypes, "vocabulary": vocabulary.as_dict(), "counts": counts}
 
@@ -315,6 +319,7 @@ def _assemble(
     return {
         "duplicate_sentences": len(records) - len(np.unique(records["hash"])),
         "held_out_sentences_dropped": dropped,
+        "held_out_sentences": int(sentences_of[held_out].sum()),
         "documents_dropped": int((~has_sentences).sum()),
         "unknown_tokens": unknown,
     }

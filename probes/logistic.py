@@ -118,7 +118,10 @@ class _Problems:
                 block = torch.lerp(block, torch.diag(curvature.mean().clamp(min=1e-4) * spread), _DIAGONAL)
                 for place in places:
                     penalised = block + torch.diag(self.l2[place].expand(len(spread)))
-                    inverses[place, number] = torch.cholesky_inverse(torch.linalg.cholesky(penalised))
+                    factor, failed = torch.linalg.cholesky_ex(penalised)
+                    inverses[place, number] = (
+                        torch.diag(1 / penalised.diagonal()) if failed else torch.cholesky_inverse(factor)
+                    )
         return inverses
 
     def _flatten(self, made: Tensor) -> tuple[Tensor, Tensor]:

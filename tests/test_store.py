@@ -266,6 +266,8 @@ def test_text_that_is_given_for_it_is_held_out_and_nothing_else(
     assert prepare(path, cache, held_out=valid).is_held_out.sum() == 3
     with pytest.raises(CorpusError, match="there is no file or folder"):
         prepare(path, cache, held_out=TextSource(location=str(tmp_path / "absent.txt")))
+    with pytest.raises(CorpusError, match="all of it stands in the training text"):
+        prepare(path, cache, held_out=TextSource(location=str(path)))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
