@@ -3,7 +3,7 @@
     python -m benchmarks.ladder runs/*-start --out ladder.svg
 
 A run is named by its encoder, how its weights start (--init_range) and its word table (--embedding_init). Of runs with
-one name the median is drawn, with their range. Beside the bars stands the entropy of the words' frequencies, which
+one name the median is drawn, with their range: how far they are below the entropy of the words' frequencies, which
 needs no text to reach.
 """
 
@@ -11,28 +11,42 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-_TABLES = {"cooccurrence": "co-occurrence table", "random": "random table", "auto": "co-occurrence table"}
+from corpora.console import run_command
+from corpora.errors import UserError
+from training.encoders import known_encoders
+from training.setup import NARROW
+
+_TABLES = {"cooccurrence": "co-occurrence table", "random": "random table"}
 _STARTS = {"width": "1/sqrt(width)", "stock": ".02"}
 
 
-def read(folder: Path) -> tuple[str, float, float, int]:
-    """Return a run's name, its last loss at hidden tokens, the entropy of the words' frequencies, and its tokens."""
-    record = json.loads((folder / "run.json").read_text("utf-8"))
+def read(folder: Path) -> tuple[str, float, float]:
+    """Return a run's name, its last loss at hidden tokens, and how far that is below the words' frequencies."""
+    try:
+        record = json.loads((folder / "run.json").read_text("utf-8"))
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        last = [row for row in rows if row["split"] == "held_out"][-1]
+        loss = last["metrics"]["mlm"].get("hidden_loss", last["losses"]["mlm"])
+        unigram = record["chance"]["mlm"]["unigram"]
+        width = json.loads((folder / "config.json").read_text("utf-8"))["hidden_size"]
+    except (OSError, LookupError) as error:
+        raise UserError(f"{folder} is no finished run of mlm ({type(error).__name__}: {error})") from error
     config = record["config"]
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-    last = [row for row in rows if row["split"] == "held_out"][-1]
-    name = f"{config['encoder']}, {_STARTS[config['init_range']]}, {_TABLES[config['embedding_init']]}"
-    loss = last["metrics"]["mlm"].get("hidden_loss", last["losses"]["mlm"])
-    return name, loss, record["chance"]["mlm"]["unigram"], last["tokens"]
+    table = config["embedding_init"]
+    if table == "auto":
+        is_new = config["encoder"] in known_encoders()
+        table = "cooccurrence" if is_new and width <= NARROW else "random"
+    return f"{config['encoder']}, {_STARTS[config['init_range']]}, {_TABLES[table]}", loss, unigram - loss
 
 
-def main(argv: list[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Read the runs, print the table and draw it."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.ladder", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -40,32 +54,42 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that pretrain.py wrote")
     parser.add_argument("--out", type=Path, default=Path("ladder.svg"), metavar="FILE")
     options = parser.parse_args(argv)
-    losses: dict[str, list[float]] = defaultdict(list)
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)  # by name: loss, gain
     for folder in options.runs:
-        name, loss, unigram, tokens = read(folder)
-        losses[name].append(loss)
-        print(f"{folder}: {name}: {loss:.3f} after {tokens:,} tokens")
-    names = list(losses)
-    medians = [float(np.median(losses[name])) for name in names]
-    for name, median in zip(names, medians, strict=True):
-        print(f"{name:52} {median:.3f}  {unigram - median:+.3f} below the word frequencies")
+        name, loss, gain = read(folder)
+        found[name].append((loss, gain))
+    for name, pairs in found.items():
+        loss, gain = np.median(pairs, axis=0)
+        print(f"{name:52} {loss:.3f}  {gain:+.3f} below the word frequencies  seeds {len(pairs)}")
+    draw(found, options.out)
+    print(f"picture: {options.out}")
+    return 0
+
+
+def draw(found: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None:
+    """Write the bars as SVG, the same bytes from the same numbers."""
+    names = list(found)
+    medians = [np.median(found[name], axis=0) for name in names]
     figure = Figure(figsize=(8.5, 0.4 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
-    axes.barh(names, [unigram - median for median in medians], color="#3b6ea5")
-    for place, (name, median) in enumerate(zip(names, medians, strict=True)):
-        axes.plot([unigram - loss for loss in losses[name]], [place] * len(losses[name]), "|", color="black")
-        axes.annotate(
-            f"{median:.2f}", (max(unigram - median, 0), place), (4, 0), textcoords="offset points", va="center"
-        )
+    axes.barh(names, [float(gain) for _, gain in medians], color="#3b6ea5")
+    for place, (name, (loss, gain)) in enumerate(zip(names, medians, strict=True)):
+        gains = [gain for _, gain in found[name]]
+        axes.plot(gains, [place] * len(gains), "|", color="black")
+        end = (max(*gains, float(gain), 0.0), place)
+        axes.annotate(f"{loss:.2f}", end, (5, 0), textcoords="offset points", va="center")
     axes.axvline(0, color="grey", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set_xlabel(f"nats below the entropy of the words' frequencies ({unigram:.2f}); at the bars: the loss")
+    axes.set_xlabel("nats below the entropy of the words' frequencies; at the bars: the loss")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
     with matplotlib.rc_context({"svg.hashsalt": "ladder"}):
-        figure.savefig(options.out, metadata={"Date": None})
-    print(f"picture: {options.out}")
-    return 0
+        figure.savefig(path, metadata={"Date": None})
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    return run_command(run, argv)
 
 
 if __name__ == "__main__":

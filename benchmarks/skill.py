@@ -10,8 +10,8 @@ their range around it. Objectives with one label for a text are drawn solid, wit
 import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +20,66 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from corpora.console import run_command
+from corpora.errors import UserError
+
+SAME = ("seed", "out", "cache", "max_steps", "max_minutes", "resume")  # what runs of one curve may differ in
 Curve = dict[int, list[float]]  # tokens -> a skill for each seed
 
 
-def skill_of(figures: Mapping[str, float]) -> tuple[float, bool] | None:
-    """Return the skill of a loss's held-out figures, and whether each token has its label; None for other losses."""
+def skill_of(figures: Mapping[str, float], examples: int) -> tuple[float, bool] | None:
+    """Return the skill of a loss's held-out figures over so many examples, and whether each token has its label.
+
+    None for a loss that is neither a class nor yes or no.
+    """
     if "auroc" in figures:
-        return 2 * figures["auroc"] - 1, True
+        return 2 * figures["auroc"] - 1, figures["targets"] > examples
     if "majority" in figures and figures["majority"] < 1:
-        return (figures["accuracy"] - figures["majority"]) / (1 - figures["majority"]), figures["targets"] > 1e4
+        skill = (figures["accuracy"] - figures["majority"]) / (1 - figures["majority"])
+        return skill, figures["targets"] > examples
     return None
 
 
 def read_curves(folders: Iterable[Path]) -> dict[tuple[str, bool], Curve]:
-    """Return the curve of each loss of each kind of run, by its name and whether each token has its label."""
-    curves: dict[tuple[str, bool], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    """Return the curve of each loss of each kind of run, by its name and whether each token has its label.
+
+    Two kinds whose objectives read alike are told apart by the folders that they lie in.
+    """
+    found: dict[tuple[str, bool, str], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    places: dict[tuple[str, bool, str], str] = {}
     for folder in folders:
-        config = json.loads((folder / "run.json").read_text("utf-8"))["config"]
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        try:
+            config = json.loads((folder / "run.json").read_text("utf-8"))["config"]
+            rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        except (OSError, LookupError) as error:
+            raise UserError(f"{folder} is no run of pretrain.py ({type(error).__name__}: {error})") from error
+        kind = json.dumps({name: value for name, value in config.items() if name not in SAME}, sort_keys=True)
         for row in (row for row in rows if row["split"] == "held_out"):
             for name, figures in row["metrics"].items():
-                found = skill_of(figures)
-                if found is not None:
-                    curves[label_of(name, config["objective"]), found[1]][row["step"]].append((row["tokens"], found[0]))
-    return {key: _by_tokens(curve) for key, curve in curves.items()}
+                skill = skill_of(figures, config["eval_examples"])
+                if skill is not None:
+                    key = (label_of(name, config["objective"]), skill[1], kind)
+                    places[key] = folder.parent.name
+                    found[key][row["step"]].append((row["tokens"], skill[0]))
+    labels = Counter((label, by_token) for label, by_token, _ in found)
+    return {
+        (label if labels[label, by_token] == 1 else f"{label}, {places[label, by_token, kind]}", by_token): _by_tokens(
+            curve
+        )
+        for (label, by_token, kind), curve in found.items()
+    }
 
 
 def label_of(name: str, objective: str | Mapping[str, Any]) -> str:
-    """Return what a curve is called: its objective, how its pair is asked, and what was learned beside it."""
-    parts = objective.split("+") if isinstance(objective, str) else [f"{each}" for each in objective]
-    own = next((part for part in parts if part.partition(":")[0] == name), name)
+    """Return what a curve is called: its objective with its options, and what was learned beside it."""
+    if isinstance(objective, str):
+        parts = [part.strip() for part in objective.split("+")]
+    else:
+        options = {key: ",".join(f"{k}={v}" for k, v in (given or {}).items()) for key, given in objective.items()}
+        parts = [f"{key}:{given}" if given else key for key, given in options.items()]
+    own = next((part for part in parts if part.partition(":")[0] == name), None)
     beside = [part.partition(":")[0] for part in parts if part is not own]
-    asked = ", both texts" if "pooling=segments" in own else ""
-    return name + asked + (f" (with {', '.join(beside)})" if beside else "")
+    return (own or name) + (f" (with {', '.join(beside)})" if beside else "")
 
 
 def _by_tokens(curve: Mapping[int, list[tuple[int, float]]]) -> Curve:
@@ -82,7 +109,7 @@ def draw(curves: Mapping[tuple[str, bool], Curve], path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
-def main(argv: list[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Read the runs, print the last skill of each curve, and draw them all."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.skill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,6 +124,11 @@ def main(argv: list[str]) -> int:
     draw(curves, options.out)
     print(f"picture: {options.out}")
     return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    return run_command(run, argv)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def report(options: Namespace) -> str:
         segmenter=options.segmenter,
         language=options.language,
         held_out_rate=options.held_out_rate,
-        held_out=replace(source, location=options.held_out) if options.held_out else None,
+        held_out=replace(source, location=options.held_out) if options.held_out is not None else None,
     )
     corpus = prepare_corpus(settings, Path(options.cache) if options.cache else None)
     description = describe_corpus(corpus, options.samples)

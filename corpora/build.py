@@ -4,9 +4,9 @@ import hashlib
 import shutil
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -70,14 +70,16 @@ def build_store(
     work = folder / "work"
     work.mkdir()
     sample = _Sample(0 if tokenizer else TOKENIZER_SAMPLE_BYTES)
-    documents = _Counted(read_documents(settings.source))
-    apart = read_documents(settings.held_out) if settings.held_out else ()
-    digests, counts = _spool(chain(documents, apart), work, sample, progress)
-    if not len(digests):
+    digests, counts = _spool(read_documents(settings.source), work, sample, progress)
+    num_read = len(digests)
+    if settings.held_out:
+        apart, more = _spool(read_documents(settings.held_out), work, _Sample(0), progress)
+        digests, counts = np.concatenate([digests, apart]), {name: counts[name] + more[name] for name in counts}
+    if not num_read:
         empty = f"{counts['empty_documents']:,} empty documents" if counts["empty_documents"] else "no document"
         raise CorpusError(f"{settings.source.location}: nothing to train on, found {empty}")
     held_out = (
-        np.arange(len(digests)) >= documents.count
+        np.arange(len(digests)) >= num_read
         if settings.held_out
         else choose_held_out(digests[:, 0], settings.held_out_rate)
     )
@@ -110,19 +112,6 @@ def build_store(
     return {"dtypes": dtypes, "vocabulary": vocabulary.as_dict(), "counts": counts}
 
 
-class _Counted:
-    """Passes documents on, and counts those that are not blank."""
-
-    def __init__(self, documents: Iterator[str]) -> None:
-        self._documents = documents
-        self.count = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for text in self._documents:
-            self.count += bool(text) and not text.isspace()
-            yield text
-
-
 class _Sample:
     """Keeps texts of at most `limit` bytes together, spread evenly over all that it is shown: the lowest hashes."""
 
@@ -149,11 +138,14 @@ class _Sample:
             yield text[: self._limit]
 
 
-def _spool(documents: Iterable[str], work: Path, sample: _Sample, progress: bool) -> tuple[np.ndarray, dict[str, int]]:
-    """Copy the documents to a file, as some sources are slow to read twice; return their hashes (D, 2), and counts."""
+def _spool(documents: Iterator[str], work: Path, sample: _Sample, progress: bool) -> tuple[np.ndarray, dict[str, int]]:
+    """Append the documents to a file, as some sources are slow to read twice.
+
+    Returns their hashes (D, 2), and counts.
+    """
     digests = bytearray()
     counts = {"bytes": 0, "characters": 0, "empty_documents": 0}
-    with open(work / "text", "wb") as spool, tqdm(desc="reading", **_progress_style(progress)) as bar:
+    with open(work / "text", "ab") as spool, tqdm(desc="reading", **_progress_style(progress)) as bar:
         for text in documents:
             if not text or text.isspace():
                 counts["empty_documents"] += 1

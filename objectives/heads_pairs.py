@@ -39,12 +39,16 @@ class SegmentPairHead(Head):
 
 
 def compare_segments(encoded: Encoded) -> Tensor:
-    """Return (u, v, |u - v|, u * v) (B, 4 D) of the mean vectors of each row's two segments."""
-    assert encoded.token_type_ids is not None
+    """Return (u, v, |u - v|, u * v) (B, 4 D) of the mean vectors of each row's two segments, in float32.
+
+    What two texts share is most of both means: in bfloat16 little would be left of their difference.
+    """
+    assert encoded.token_type_ids is not None  # generators alone are asked without
     mask = torch.ones_like(encoded.input_ids) if encoded.attention_mask is None else encoded.attention_mask
     second = encoded.token_type_ids * mask  # (B, L)
-    members = torch.stack([mask - second, second], 1).to(encoded.hidden.dtype)  # (B, 2, L)
-    means = members @ encoded.hidden / members.sum(-1, keepdim=True).clamp(min=1)  # (B, 2, D)
+    members = torch.stack([mask - second, second], 1).float()  # (B, 2, L)
+    with torch.autocast(encoded.hidden.device.type, enabled=False):
+        means = members @ encoded.hidden.float() / members.sum(-1, keepdim=True).clamp(min=1)  # (B, 2, D)
     u, v = means.unbind(1)
     return torch.cat([u, v, (u - v).abs(), u * v], -1)
 

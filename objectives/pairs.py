@@ -23,7 +23,7 @@ TRIES = 8  # draws of a text from elsewhere, of which the first is taken that be
 
 @dataclass(frozen=True, kw_only=True)
 class PairObjective(Objective):
-    """Name how two texts are related: the classes of its one target, asked at [CLS].
+    """Name how two texts are related: the classes of its one target, asked once for each example.
 
     By default the first text is one side of a cut in a passage's fair part; see `draw_cuts`. `pooling=segments` asks
     the mean vectors of both texts instead of [CLS]; see `SegmentPairHead`.

@@ -56,6 +56,8 @@ def find_folders(folder: str) -> list[str]:
     if any(name.endswith(tuple(_SUFFIXES)) for name in config.architectures or ()):
         return [folder]
     found = sorted(str(path.parent) for path in Path(folder).expanduser().glob("heads/*/config.json"))
+    if not found and (foreign := find_foreign(folder)):
+        raise UserError(f"{folder}: `transformers` has no class with a head like {', '.join(foreign)}; none was asked")
     if not found:
         raise UserError(
             f"{folder} is a bare encoder ({', '.join(config.architectures or ('?',))}): it has no head to ask; "

@@ -22,7 +22,7 @@ _MAX_STEPS = 500
 _PATIENCE = 3  # steps with the diagonal, before the blocks of the Hessian are worth their cost
 _SAMPLE = 4096  # items that the blocks are made from
 _DIAGONAL = 0.1  # its share in them
-_MOST_NUMBERS = 1 << 26  # in all blocks: 256 MiB
+_MOST_NUMBERS = 1 << 26  # in all blocks, or in what they are made from: 256 MiB
 _PASSES = 2  # of stochastic descent, where the items are many
 _ROWS = 1024  # items at once: what the processor's cache holds
 
@@ -96,7 +96,8 @@ class _Problems:
 
     def pay_for_blocks(self, made: Tensor) -> bool:
         """Say whether `invert_blocks` saves more than it costs, and fits into memory."""
-        return _are_many(self.items) and made.numel() * made.shape[2] <= _MOST_NUMBERS
+        largest = max(made.numel() * made.shape[2], made.shape[0] * made.shape[1] * _SAMPLE)
+        return _are_many(self.items) and largest <= _MOST_NUMBERS
 
     def invert_blocks(self, made: Tensor) -> Tensor:
         """Return the inverse of the Hessian's block of each class (P, C, R + 1, R + 1) at `made` (P, C, R + 1).
@@ -178,7 +179,8 @@ class _Descent:
             active = is_active.nonzero()[:, 0]
             place, problems = self.place.choose(active), self.problems.choose(active)
             history = [(moved[active], changed[active]) for moved, changed in self._history]
-            tried, is_enough = _search(problems, place, -_two_loops(place.gradient, history, self._inverse[active]))
+            inverse = self._inverse if is_active.all() else self._inverse[active]
+            tried, is_enough = _search(problems, place, -_two_loops(place.gradient, history, inverse))
             moved, changed = (torch.zeros_like(self.place.made) for _ in range(2))
             moved[active], changed[active] = tried.made - place.made, tried.gradient - place.gradient
             self._history = [*self._history, (moved, changed)][-_HISTORY:]

@@ -91,10 +91,11 @@ def read_documents(source: str | TextSource, max_characters: int | None = None) 
 
 
 def held_out_documents(run_folder: str | Path) -> list[Document]:
-    """Return the documents that a pretraining run kept out of its training, chosen by hash exactly as it did.
+    """Return the documents that a pretraining run kept out of its training.
 
-    Reads the corpus named in the run's run.json, twice. Raises UserError where that can't be read, holds out nothing,
-    or isn't the text that was trained on.
+    Those are the text that it was given to evaluate on, without what stands in its corpus too, or a share of the
+    corpus, chosen by hash exactly as it did. Reads what the run's run.json names, the corpus twice. Raises UserError
+    where that can't be read, holds out nothing, or isn't the text that was trained on.
     """
     settings, recorded = read_record(Path(run_folder))
     return read_held_out(settings, recorded, f"the run in {run_folder}")
@@ -111,14 +112,16 @@ def read_held_out(settings: Mapping[str, Any], recorded: int, whose: str) -> lis
         text_column=settings["text_column"],
         errors=settings["errors"],
     )
-    if settings.get("held_out"):
-        return read_documents(replace(source, location=settings["held_out"]))
+    apart = list(read_full(replace(source, location=settings["held_out"]))) if settings.get("held_out") else []
     hashes = np.array([hash_document(text) for text in read_full(source)], dtype=np.uint64)
-    if len(hashes) < recorded:
+    if len(hashes) + len(apart) < recorded:
         raise CorpusError(
             f"{settings['corpus']} has {len(hashes):,} documents, where {whose} read {recorded:,}; "
             "name the text that it was trained on"
         )
+    if apart:
+        known = set(hashes.tolist())
+        return [text.split("\n") for text in apart if hash_document(text) not in known]
     held_out = choose_held_out(hashes, settings["held_out_rate"])
     if not held_out.any():
         raise UserError(

@@ -253,6 +253,8 @@ def write_finished(folder, spec, seed, rows, **config):
     folder = folder / f"{spec.partition(':')[0]}-{seed}-{len(config)}"
     folder.mkdir()
     settings = {"objective": spec, "seed": seed, "encoder": "tiny", "init_range": "width", "embedding_init": "auto"}
+    settings |= {"eval_examples": 64}
+    (folder / "config.json").write_text('{"hidden_size": 128}')
     record = {"config": settings | config, "chance": {"mlm": {"unigram": 7.0}}}
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "metrics.jsonl").write_text("".join(json.dumps({"split": "held_out"} | row) + "\n" for row in rows))
@@ -260,12 +262,14 @@ def write_finished(folder, spec, seed, rows, **config):
 
 
 def test_skill_is_nothing_at_chance_and_one_where_nothing_is_wrong(tmp_path, capsys):
-    from benchmarks.skill import main, read_curves, skill_of
+    from benchmarks.skill import label_of, main, read_curves, skill_of
 
-    assert skill_of({"auroc": 0.5}) == (0.0, True) and skill_of({"auroc": 1.0}) == (1.0, True)
-    assert skill_of({"accuracy": 0.5, "majority": 0.5, "targets": 64}) == (0.0, False)
-    assert skill_of({"accuracy": 0.85, "majority": 0.7, "targets": 64})[0] == pytest.approx(0.5)
-    assert skill_of({"accuracy": 0.2, "hidden_loss": 5.0}) is None
+    assert skill_of({"auroc": 0.5, "targets": 900}, 64) == (0.0, True)
+    assert skill_of({"auroc": 1.0, "targets": 64}, 64) == (1.0, False)
+    assert skill_of({"accuracy": 0.5, "majority": 0.5, "targets": 64}, 64) == (0.0, False)
+    assert skill_of({"accuracy": 0.85, "majority": 0.7, "targets": 64}, 64)[0] == pytest.approx(0.5)
+    assert skill_of({"accuracy": 0.2, "hidden_loss": 5.0}, 64) is None
+    assert label_of("sop", {"rtd": None, "sop": {"pooling": "segments"}}) == "sop:pooling=segments (with rtd)"
     spec = "mlm+nsp:pooling=segments"
     folders = [
         write_finished(
@@ -283,7 +287,7 @@ def test_skill_is_nothing_at_chance_and_one_where_nothing_is_wrong(tmp_path, cap
         for seed in range(3)
     ]
     curves = read_curves(folders)
-    assert list(curves) == [("nsp, both texts (with mlm)", False)]
+    assert list(curves) == [("nsp:pooling=segments (with mlm)", False)]
     (curve,) = curves.values()
     assert list(curve) == [101, 201]
     np.testing.assert_allclose(curve[201], [0.2, 0.4, 0.6])
@@ -304,3 +308,6 @@ def test_a_ladder_names_what_runs_differ_in(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "tiny, 1/sqrt(width), co-occurrence table             6.000  +1.000 below the word frequencies" in text
     assert "bert-tiny, .02, random table" in text
+    (folders[0] / "metrics.jsonl").write_text("")
+    assert main([str(folders[0])]) == 2
+    assert "is no finished run of mlm" in capsys.readouterr().err

@@ -234,9 +234,9 @@ def test_facts_are_read_from_the_run(folder):
     assert (facts.targets, facts.init_range, facts.learns_positions) == (1.0, 0.02, True)
     assert facts.others == facts.stuck_others == ("rtd",)
     assert facts.planned_tokens == 4000 and facts.passes == 24 / len(run.train.stream.passages)
-    assert facts.options == (("within", "document"),)
-    advice = [cause.advice for cause in list_causes([facts])]
-    assert "sentence_shuffle:within=paragraph, where sentences tell more of their order" in advice
+    assert facts.options == ()  # each document is one paragraph
+    advice = [cause.advice for cause in list_causes([replace(facts, options=(("within", "document"),))])]
+    assert "sentence_shuffle:within=paragraph, which leaves out the ends of paragraphs" in advice
     detection = read_facts(run, "rtd", ())
     assert detection.generator == pytest.approx(
         run.figures["rtd_generator"]["hidden_loss"] / min(run.chance["rtd_generator"].values())

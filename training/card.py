@@ -248,7 +248,9 @@ def _tell_limits(record: Mapping[str, Any], exported: Mapping[str, Any], held_ou
         f"One run, of one seed ({config.get('seed', '?')}): how much another would differ is not known from it."
     )
     if held_out:
-        lines.append("The held-out documents come from the same corpus; other text may be harder.")
+        apart = config.get("held_out")
+        source = f"are {shorten_path(str(apart))}" if apart else "come from the same corpus"
+        lines.append(f"The held-out documents {source}; other text may be harder.")
     if "max_length" in config:
         lines.append(f"It has read no more than {config['max_length']} tokens at a time.")
     lines.append("What stands in the corpus, its errors and prejudices included, is what it learned from.")

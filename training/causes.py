@@ -4,8 +4,11 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
+
+from corpora import Corpus
 
 from .encoders import known_encoders
 from .model import generator_loss_name
@@ -21,7 +24,7 @@ MANY_PASSES = 5.0  # over the training text
 AT_UNIGRAM = 0.98  # of the generator's chance loss
 EASIER = {  # an option of an objective, and its value -> another value, and why it is learned sooner
     ("pooling", "cls"): ("segments", "which compares both texts for the encoder"),
-    ("within", "document"): ("paragraph", "where sentences tell more of their order"),
+    ("within", "document"): ("paragraph", "which leaves out the ends of paragraphs"),
 }
 
 
@@ -63,6 +66,11 @@ def learned_positions(encoder: PreTrainedModel) -> list[str]:
     ]
 
 
+def has_paragraphs(corpus: Corpus) -> bool:
+    """Say whether documents have several paragraphs, and these two sentences or more on average."""
+    return corpus.num_documents < int(np.sum(corpus.paragraph_starts)) <= corpus.num_sentences / 2
+
+
 def read_facts(run: Run, name: str, sitting: Collection[str]) -> Facts:
     """Return what bears on the loss `name`, when the losses `sitting` are at chance."""
     config, owner = run.model.encoder.config, run.model.owners[name]
@@ -100,6 +108,7 @@ def read_facts(run: Run, name: str, sitting: Collection[str]) -> Facts:
             (option, value)
             for option, value in EASIER
             if getattr(run.model.objectives[owner], option, None) == value and name == owner
+            if option != "within" or has_paragraphs(run.corpus)
         ),
         generator=share,
         replaced=run.figures[name].get("positive_rate") if share is not None else None,

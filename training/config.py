@@ -89,7 +89,7 @@ class Config:
     language: str = "en"
     """The language whose abbreviations the rules know."""
     held_out_rate: float = 0.02
-    """The share of documents kept for evaluation."""
+    """The share of documents kept for evaluation, unless --held_out names other text."""
     held_out: str | None = None
     """Text to evaluate on, in the forms of --corpus, instead of a share of its documents: valid.txt.gz."""
     cache: str | None = None

@@ -5,8 +5,8 @@ again for each factor that has a gradient: three times forward for a layer that 
 gradients on, once for a teacher or a frozen generator. Every view that the encoder reads is counted, with its padding
 where padding is computed (in attention always, in dense layers with `--attention eager` or `sdpa`), heads where
 something is asked, generators with heads of their own. Lookups, norms, softmaxes, losses and the optimizer are not
-counted, nor is what attention kernels compute twice to save memory (Kaplan et al., 2020, section 2.1, and
-`torch.utils.flop_counter` count alike).
+counted, nor is what attention kernels or `--recompute` compute twice to save memory (Kaplan et al., 2020, section 2.1,
+and `torch.utils.flop_counter` count alike).
 """
 
 import math

@@ -29,7 +29,7 @@ from .model import PretrainingModel
 from .optimizer import default_rate, make_optimizer
 from .stream import MicroBatches, Stream
 
-_NARROW = 256  # units
+NARROW = 256  # units
 EVALUATION_SEED = 20190409  # the same held-out questions for every run, whatever its seed
 
 
@@ -304,7 +304,7 @@ def starts_from_cooccurrences(config: Config, encoder: PreTrainedModel) -> bool:
     """
     if config.embedding_init != "auto":
         return config.embedding_init == "cooccurrence"
-    return config.encoder in known_encoders() and encoder.config.hidden_size <= _NARROW
+    return config.encoder in known_encoders() and encoder.config.hidden_size <= NARROW
 
 
 def start_embeddings(config: Config, encoder: PreTrainedModel, tables: Tables) -> None:
