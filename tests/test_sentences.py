@@ -123,9 +123,9 @@ def test_time_is_linear_in_the_length_of_a_line(piece: str) -> None:
         text = piece * (length // len(piece))
         times = []
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.process_time()
             RuleSegmenter().split(text)
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
         return min(times)
 
     assert measure(160_000) < 8 * 3 * measure(20_000) + 0.05  # 64 times as long if it were quadratic
