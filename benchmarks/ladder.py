@@ -7,14 +7,12 @@ one name the median is drawn, with their range: how far they are below the entro
 needs no text to reach.
 """
 
-import argparse
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -23,17 +21,17 @@ from corpora.errors import UserError
 from training.encoders import known_encoders
 from training.setup import NARROW
 
+from .finished import read_options, read_run, write_picture
+
 _TABLES = {"cooccurrence": "co-occurrence table", "random": "random table"}
 _STARTS = {"width": "1/sqrt(width)", "stock": ".02"}
 
 
 def read(folder: Path) -> tuple[str, float, float]:
     """Return a run's name, its last loss at hidden tokens, and how far that is below the words' frequencies."""
+    record, rows = read_run(folder)
     try:
-        record = json.loads((folder / "run.json").read_text("utf-8"))
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-        last = [row for row in rows if row["split"] == "held_out"][-1]
-        loss = last["metrics"]["mlm"].get("hidden_loss", last["losses"]["mlm"])
+        loss = rows[-1]["metrics"]["mlm"].get("hidden_loss", rows[-1]["losses"]["mlm"])
         unigram = record["chance"]["mlm"]["unigram"]
         width = json.loads((folder / "config.json").read_text("utf-8"))["hidden_size"]
     except (OSError, LookupError) as error:
@@ -46,14 +44,9 @@ def read(folder: Path) -> tuple[str, float, float]:
     return f"{config['encoder']}, {_STARTS[config['init_range']]}, {_TABLES[table]}", loss, unigram - loss
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: list[str]) -> int:
     """Read the runs, print the table and draw it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ladder", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that pretrain.py wrote")
-    parser.add_argument("--out", type=Path, default=Path("ladder.svg"), metavar="FILE")
-    options = parser.parse_args(argv)
+    options = read_options("ladder", __doc__ or "", argv)
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)  # by name: loss, gain
     for folder in options.runs:
         name, loss, gain = read(folder)
@@ -62,12 +55,11 @@ def run(argv: Sequence[str]) -> int:
         loss, gain = np.median(pairs, axis=0)
         print(f"{name:52} {loss:.3f}  {gain:+.3f} below the word frequencies  seeds {len(pairs)}")
     draw(found, options.out)
-    print(f"picture: {options.out}")
     return 0
 
 
 def draw(found: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None:
-    """Write the bars as SVG, the same bytes from the same numbers."""
+    """Write the bars ."""
     names = list(found)
     medians = [np.median(found[name], axis=0) for name in names]
     figure = Figure(figsize=(8.5, 0.4 * len(names) + 1.2), layout="constrained")
@@ -83,11 +75,10 @@ def draw(found: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None
     axes.set_xlabel("nats below the entropy of the words' frequencies; at the bars: the loss")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
-    with matplotlib.rc_context({"svg.hashsalt": "ladder"}):
-        figure.savefig(path, metadata={"Date": None})
+    write_picture(figure, path)
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run the command and return its exit status."""
     return run_command(run, argv)
 

@@ -7,21 +7,20 @@ class; of an area under the ROC curve A, 2 A - 1. Runs that differ in their seed
 their range around it. Objectives with one label for a text are drawn solid, with one for each token dashed.
 """
 
-import argparse
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from corpora.console import run_command
-from corpora.errors import UserError
+
+from .finished import read_options, read_run, write_picture
 
 SAME = ("seed", "out", "cache", "max_steps", "max_minutes", "resume")  # what runs of one curve may differ in
 Curve = dict[int, list[float]]  # tokens -> a skill for each seed
@@ -48,13 +47,10 @@ def read_curves(folders: Iterable[Path]) -> dict[tuple[str, bool], Curve]:
     found: dict[tuple[str, bool, str], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     places: dict[tuple[str, bool, str], str] = {}
     for folder in folders:
-        try:
-            config = json.loads((folder / "run.json").read_text("utf-8"))["config"]
-            rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-        except (OSError, LookupError) as error:
-            raise UserError(f"{folder} is no run of pretrain.py ({type(error).__name__}: {error})") from error
+        record, rows = read_run(folder)
+        config = record["config"]
         kind = json.dumps({name: value for name, value in config.items() if name not in SAME}, sort_keys=True)
-        for row in (row for row in rows if row["split"] == "held_out"):
+        for row in rows:
             for name, figures in row["metrics"].items():
                 skill = skill_of(figures, config["eval_examples"])
                 if skill is not None:
@@ -87,7 +83,7 @@ def _by_tokens(curve: Mapping[int, list[tuple[int, float]]]) -> Curve:
 
 
 def draw(curves: Mapping[tuple[str, bool], Curve], path: Path) -> None:
-    """Write the picture as SVG, the same bytes from the same numbers."""
+    """Write the picture ."""
     figure = Figure(figsize=(8.5, 5), layout="constrained")
     axes = figure.subplots()
     for (name, is_by_token), curve in sorted(curves.items(), key=lambda each: -np.median(each[1][max(each[1])])):
@@ -105,28 +101,21 @@ def draw(curves: Mapping[tuple[str, bool], Curve], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(title="solid: one label a text; dashed: one a token", fontsize=9, frameon=False, loc="upper left")
-    with matplotlib.rc_context({"svg.hashsalt": "skill"}):
-        figure.savefig(path, metadata={"Date": None})
+    write_picture(figure, path)
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: list[str]) -> int:
     """Read the runs, print the last skill of each curve, and draw them all."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.skill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that pretrain.py wrote")
-    parser.add_argument("--out", type=Path, default=Path("skill.svg"), metavar="FILE")
-    options = parser.parse_args(argv)
+    options = read_options("skill", __doc__ or "", argv)
     curves = read_curves(options.runs)
     for (name, _), curve in sorted(curves.items()):
         seeds = curve[max(curve)]
         print(f"{name:44} {max(curve):>11,} tokens  skill {np.median(seeds):.3f}  seeds {len(seeds)}")
     draw(curves, options.out)
-    print(f"picture: {options.out}")
     return 0
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run the command and return its exit status."""
     return run_command(run, argv)
 

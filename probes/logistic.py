@@ -94,12 +94,12 @@ class _Problems:
         curvature = curvature.clamp(min=1e-4)[..., None]
         return 1 / torch.cat([curvature * self.spread + self.l2[:, None, None], curvature], dim=2)
 
-    def pay_for_blocks(self, made: Tensor) -> bool:
-        """Say whether `invert_blocks` saves more than it costs, and fits into memory."""
+    def can_invert_by_class(self, made: Tensor) -> bool:
+        """Say whether `invert_by_class` saves more than it costs, and fits into memory."""
         largest = max(made.numel() * made.shape[2], made.shape[0] * made.shape[1] * _SAMPLE)
         return _are_many(self.items) and largest <= _MOST_NUMBERS
 
-    def invert_blocks(self, made: Tensor) -> Tensor:
+    def invert_by_class(self, made: Tensor) -> Tensor:
         """Return the inverse of the Hessian's block of each class (P, C, R + 1, R + 1) at `made` (P, C, R + 1).
 
         On some of the items, with a part of the diagonal that `invert` takes for the whole, in case they are few for a
@@ -174,8 +174,8 @@ class _Descent:
             is_active = (self.problems.steepest(self.place.gradient) > tolerance) & is_falling
             if not is_active.any():
                 break
-            if step == _PATIENCE and self._inverse.dim() == 3 and self.problems.pay_for_blocks(self.place.made):
-                self._inverse, self._history = self.problems.invert_blocks(self.place.made), []
+            if step == _PATIENCE and self._inverse.dim() == 3 and self.problems.can_invert_by_class(self.place.made):
+                self._inverse, self._history = self.problems.invert_by_class(self.place.made), []
             active = is_active.nonzero()[:, 0]
             place, problems = self.place.choose(active), self.problems.choose(active)
             history = [(moved[active], changed[active]) for moved, changed in self._history]

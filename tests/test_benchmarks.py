@@ -308,6 +308,9 @@ def test_a_ladder_names_what_runs_differ_in(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "tiny, 1/sqrt(width), co-occurrence table             6.000  +1.000 below the word frequencies" in text
     assert "bert-tiny, .02, random table" in text
+    other = write_finished(tmp_path, "rtd", 2, [{"step": 9, "tokens": 900, "losses": {}, "metrics": {}}])
+    assert main([str(other)]) == 2
+    assert "is no finished run of mlm" in capsys.readouterr().err
     (folders[0] / "metrics.jsonl").write_text("")
     assert main([str(folders[0])]) == 2
-    assert "is no finished run of mlm" in capsys.readouterr().err
+    assert "has not been evaluated yet" in capsys.readouterr().err

@@ -148,7 +148,7 @@ class Config:
     or with their padding by an implementation of `transformers`: eager, sdpa."""
     recompute: bool = False
     """Whether what the encoder's layers computed is forgotten and computed again for the gradients: less memory for
-    long rows and deep encoders, a third more time."""
+    long rows and deep encoders, one more forward pass of the encoder a step."""
     threads: int | None = None
     """CPU threads of each process; by default the cores divided by the processes of this machine."""
     workers: int = 0
