@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 
 from corpora.errors import UserError
+from probes import logistic
 from probes.descent import fit_mlp, fit_scalar_mix
 from probes.fit import L2_GRID, fit_linear
 from probes.logistic import solve_logistic, standardise
@@ -206,3 +207,27 @@ def test_what_cannot_be_fitted_is_said():
     items[3, 2] = np.nan
     with pytest.raises(UserError, match="NaN"):
         fit_linear(items[None], labels, split)
+
+
+def test_the_inverse_by_class_is_that_of_the_hessians_blocks(monkeypatch):
+    """Against autograd, with no part of the diagonal mixed in; the penalty falls on biases too, which only guides."""
+    monkeypatch.setattr(logistic, "_DIAGONAL", 0.0)
+    generator = torch.Generator().manual_seed(0)
+    items = torch.randn(300, 4, generator=generator)
+    targets = torch.randint(3, (1, 300), generator=generator)
+    l2 = torch.tensor([0.01])
+    axes, spread = logistic._principal_axes(items)
+    problems = logistic._Problems(
+        items=items, axes=axes, spread=spread, targets=targets, sets=torch.zeros(1, dtype=torch.long), l2=l2
+    )
+    made = torch.randn(1, 3, 5, generator=generator)
+    along = torch.cat([items @ axes, torch.ones(300, 1)], 1)
+
+    def loss(parameters):  # (3, 5)
+        return torch.nn.functional.cross_entropy(along @ parameters.T, targets[0]) + 0.005 * parameters.square().sum()
+
+    hessian = torch.autograd.functional.hessian(loss, made[0])  # (3, 5, 3, 5)
+    (inverses,) = problems.invert_by_class(made)
+    for number in range(3):
+        product = inverses[number] @ hessian[number, :, number]
+        torch.testing.assert_close(product, torch.eye(5), atol=2e-4, rtol=0)
