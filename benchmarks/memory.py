@@ -79,7 +79,7 @@ def be_child(options: argparse.Namespace) -> None:
     if options.child == "preparation":
         source = TextSource(location=options.corpus)
         settings = CorpusSettings(source=source, tokenizer=options.tokenizer)
-        prepare_corpus(settings, Path(options.cache), progress=False)
+        prepare_corpus(settings, Path(options.cache), progress=False, processes=1)
         tell(peak=peak_memory())
         return
     size = {"encoder": options.encoder, "vocab_size": options.vocab_size, "max_length": options.max_length}

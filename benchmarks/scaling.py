@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace) -> Table:
         tokens=2.0 * options.rows * options.max_length,
         notes=notes,
     )
-    missing = ["more than two processes: predicted only", "preparation over processes: it runs in one"]
+    missing = ["more than two processes: predicted only"]
     return Table(title="one process against two", rows=[row], missing=missing)
 
 

@@ -38,7 +38,7 @@ def measure(options: argparse.Namespace) -> Table:
         stored: dict[str, Any] = {}
 
         def ours() -> None:
-            stored["ours"] = prepare_corpus(settings, empty(folder / "cache"), progress=False)
+            stored["ours"] = prepare_corpus(settings, empty(folder / "cache"), progress=False, processes=1)
 
         def theirs() -> None:
             stored["theirs"] = map_and_group(documents, tokenizer, empty(folder / "tables"), options.max_length)

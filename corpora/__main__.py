@@ -83,6 +83,8 @@ def build_parser() -> ArgumentParser:
     option(rest, "held_out", "text to evaluate on instead of a share: file, folder, glob or dataset", metavar="TEXT")
     where = "folder for prepared text (default: $PRETEXT_CACHE, or ~/.cache/pretext)"
     option(rest, "cache", where, metavar="DIR")
+    at_once = "that encode at once; changes no byte (default: one for 8 MB of text, up to the processors at hand)"
+    option(rest, "processes", at_once, type=int, default=None, metavar="INT")
     option(rest, "samples", "sentences to show (default: 3)", type=int, default=3, metavar="INT")
     option(rest, "json", "print one JSON object instead", action="store_true")
     rest.add_argument("--help", "-h", action="help", help="print this text, and stop")
@@ -106,6 +108,8 @@ def parse(argv: Sequence[str]) -> Namespace:
         raise UserError(
             f"{len(options.files)} places were given, but one is read: quote a glob ('{pattern}'), or give the folder"
         )
+    if options.processes is not None and options.processes < 1:
+        raise UserError(f"--processes is {options.processes}; it must be at least 1")
     return options
 
 
@@ -128,7 +132,7 @@ def report(options: Namespace) -> str:
         held_out_rate=options.held_out_rate,
         held_out=replace(source, location=options.held_out) if options.held_out is not None else None,
     )
-    corpus = prepare_corpus(settings, Path(options.cache) if options.cache else None)
+    corpus = prepare_corpus(settings, Path(options.cache) if options.cache else None, processes=options.processes)
     description = describe_corpus(corpus, options.samples)
     if options.json:
         return json.dumps(description.as_dict(), indent=1, ensure_ascii=False) + "\n"

@@ -4,19 +4,20 @@ import hashlib
 import shutil
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import repeat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from .encode import SENTENCE, SPOOL, encode_spool, read_spool
 from .errors import CorpusError
-from .sentences import Segmenter, build_segmenter
+from .sentences import build_segmenter
 from .sources import TextSource, read_documents
-from .tokenizer import SentenceEncoder, Vocabulary, train_tokenizer
+from .tokenizer import Vocabulary, train_tokenizer
 
 if TYPE_CHECKING:  # transformers' tokenizers import torch, which takes seconds: only where one is made
     from transformers import PreTrainedTokenizerBase
@@ -32,11 +33,6 @@ DTYPES = {  # one file each; token_ids has "<u2" where the vocabulary allows it
     "is_held_out": "|b1",
     "unigram_counts": "<i8",
 }
-_SENTENCE = np.dtype([("hash", "<u8"), ("length", "<i8"), ("document", "<i8"), ("paragraph", "<i8")])
-_BATCH_SENTENCES, _BATCH_CHARACTERS = (
-    8192,
-    4_000_000,
-)  # encoded at once; the second bounds memory where sentences never end
 
 
 class BuildSettings(Protocol):
@@ -61,20 +57,26 @@ class BuildSettings(Protocol):
 
 
 def build_store(
-    settings: BuildSettings, tokenizer: "PreTrainedTokenizerBase | None", folder: Path, progress: bool
+    settings: BuildSettings,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    folder: Path,
+    progress: bool,
+    processes: int | None = None,
 ) -> dict[str, Any]:
     """Write the arrays and the tokenizer of a store into `folder`, and return what its metadata say of them.
 
-    Trains a tokenizer where none is given. Raises CorpusError where the text cannot be read or has no words.
+    Trains a tokenizer where none is given. How many `processes` encode changes no byte. Raises CorpusError where the
+    text cannot be read or has no words.
     """
     work = folder / "work"
     work.mkdir()
     sample = _Sample(0 if tokenizer else TOKENIZER_SAMPLE_BYTES)
-    digests, counts = _spool(read_documents(settings.source), work, sample, progress)
+    digests, lengths, counts = _spool(read_documents(settings.source), work, sample, progress)
     num_read = len(digests)
     if settings.held_out:
-        apart, more = _spool(read_documents(settings.held_out), work, _Sample(0), progress)
-        digests, counts = np.concatenate([digests, apart]), {name: counts[name] + more[name] for name in counts}
+        apart, longer, more = _spool(read_documents(settings.held_out), work, _Sample(0), progress)
+        digests, lengths = np.concatenate([digests, apart]), np.concatenate([lengths, longer])
+        counts = {name: counts[name] + more[name] for name in counts}
     if not num_read:
         empty = f"{counts['empty_documents']:,} empty documents" if counts["empty_documents"] else "no document"
         raise CorpusError(f"{settings.source.location}: nothing to train on, found {empty}")
@@ -93,11 +95,11 @@ def build_store(
     vocabulary = Vocabulary.of(tokenizer)
     dtypes = DTYPES | {"token_ids": "<u2" if vocabulary.size <= 1 << 16 else "<u4"}
 
-    segmenter = build_segmenter(settings.segmenter, settings.language, lambda: _read_spool(work))
+    segmenter = build_segmenter(settings.segmenter, settings.language, lambda: read_spool(work))
     with tqdm(total=counts["bytes"], desc="encoding", **_progress_style(progress)) as bar:
-        texts = _read_spool(work, bar)
-        sizes, more = _encode(texts, segmenter, SentenceEncoder(tokenizer), work, dtypes["token_ids"])
-    (work / "text").unlink()
+        form = tokenizer.backend_tokenizer.to_str()
+        sizes, more = encode_spool(work, lengths, segmenter, form, dtypes["token_ids"], processes, bar.update)
+    (work / SPOOL).unlink()
     counts |= more | {"duplicate_documents": len(digests) - len(np.unique(digests[:, 0]))}
     if not sizes:
         raise CorpusError(
@@ -138,14 +140,16 @@ class _Sample:
             yield text[: self._limit]
 
 
-def _spool(documents: Iterator[str], work: Path, sample: _Sample, progress: bool) -> tuple[np.ndarray, dict[str, int]]:
+def _spool(
+    documents: Iterator[str], work: Path, sample: _Sample, progress: bool
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Append the documents to a file, as some sources are slow to read twice.
 
-    Returns their hashes (D, 2), and counts.
+    Returns their hashes, uint64 (D, 2), their bytes, int64 (D,), and counts.
     """
-    digests = bytearray()
+    digests, lengths = bytearray(), array("q")
     counts = {"bytes": 0, "characters": 0, "empty_documents": 0}
-    with open(work / "text", "ab") as spool, tqdm(desc="reading", **_progress_style(progress)) as bar:
+    with open(work / SPOOL, "ab") as spool, tqdm(desc="reading", **_progress_style(progress)) as bar:
         for text in documents:
             if not text or text.isspace():
                 counts["empty_documents"] += 1
@@ -154,21 +158,13 @@ def _spool(documents: Iterator[str], work: Path, sample: _Sample, progress: bool
             digest = hashlib.blake2b(content, digest_size=16).digest()
             sample.add(int.from_bytes(digest[8:], "little"), len(digests) // 16, text, len(content))
             digests += digest
+            lengths.append(len(content))
             spool.write(struct.pack("<q", len(content)))
             spool.write(content)
             counts["bytes"] += len(content)
             counts["characters"] += len(text)
             bar.update(len(content))
-    return np.frombuffer(bytes(digests), "<u8").reshape(-1, 2), counts
-
-
-def _read_spool(work: Path, bar: Any = None) -> Iterator[str]:
-    with open(work / "text", "rb") as spool:
-        while head := spool.read(8):
-            content = spool.read(struct.unpack("<q", head)[0])
-            yield content.decode("utf-8")
-            if bar is not None:
-                bar.update(len(content))
+    return np.frombuffer(bytes(digests), "<u8").reshape(-1, 2), np.frombuffer(lengths, np.int64), counts
 
 
 def _progress_style(progress: bool) -> dict[str, Any]:
@@ -195,82 +191,11 @@ def choose_held_out(hashes: np.ndarray, rate: float) -> np.ndarray:
     return hashes < np.uint64(limit)
 
 
-def _encode(
-    texts: Iterator[str], segmenter: Segmenter, encoder: SentenceEncoder, work: Path, dtype: str
-) -> tuple[list[int], dict[str, int]]:
-    """Write every sentence's tokens, word starts and record; return how many records each batch has, and counts."""
-    counts = {"words": 0, "unencodable_sentences": 0}
-    sizes: list[int] = []
-    paragraph = -1
-    with ExitStack() as stack:
-        outputs = [stack.enter_context(open(work / name, "wb")) for name in ("sentences", "tokens", "starts")]
-        batch = _Batch()
-        for number, text in enumerate(texts):
-            for line in text.split("\n"):
-                spans = segmenter.split(line)
-                if not spans:
-                    continue
-                paragraph += 1
-                counts["words"] += len(line.split())
-                batch.add([line[start:end] for start, end in spans], number, paragraph, len(line))
-                if batch.is_full():
-                    sizes.append(batch.write(encoder, dtype, outputs))
-                    counts["unencodable_sentences"] += len(batch.sentences) - sizes[-1]
-                    batch = _Batch()
-        sizes.append(batch.write(encoder, dtype, outputs))
-        counts["unencodable_sentences"] += len(batch.sentences) - sizes[-1]
-    return [size for size in sizes if size], counts
-
-
-class _Batch:
-    """Sentences that are encoded together, and where they come from."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-        self._documents: list[int] = []
-        self._paragraphs: list[int] = []
-        self._characters = 0
-
-    def add(self, sentences: list[str], document: int, paragraph: int, characters: int) -> None:
-        self.sentences += sentences
-        self._documents += repeat(document, len(sentences))
-        self._paragraphs += repeat(paragraph, len(sentences))
-        self._characters += characters
-
-    def is_full(self) -> bool:
-        return len(self.sentences) >= _BATCH_SENTENCES or self._characters >= _BATCH_CHARACTERS
-
-    def write(self, encoder: SentenceEncoder, dtype: str, outputs: Sequence[IO[bytes]]) -> int:
-        """Append to the files of records, tokens and starts; return how many sentences have a token."""
-        ids, lengths, word_starts = encoder.encode(self.sentences)
-        filled = lengths > 0
-        records = np.empty(int(filled.sum()), _SENTENCE)
-        records["length"] = lengths[filled]
-        records["document"] = np.array(self._documents, np.int64)[filled]
-        records["paragraph"] = np.array(self._paragraphs, np.int64)[filled]
-        records["hash"] = _hash_sentences(ids, lengths[filled])
-        for output, content in zip(outputs, (records, ids.astype(dtype), word_starts), strict=True):
-            output.write(content.tobytes())
-        return len(records)
-
-
-def _hash_sentences(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return a hash of each sentence's tokens, uint64: the sum of SplitMix64's finaliser over (position, token)."""
-    if not len(lengths):
-        return np.zeros(0, np.uint64)
-    begins = np.cumsum(lengths) - lengths
-    positions = np.arange(len(ids)) - np.repeat(begins, lengths)
-    words = (positions.astype(np.uint64) << np.uint64(32)) + ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.add.reduceat(words ^ (words >> np.uint64(31)), begins)
-
-
 def _assemble(
     work: Path, folder: Path, sizes: list[int], held_out: np.ndarray, vocabulary: Vocabulary, dtype: str
 ) -> dict[str, int]:
     """Write the arrays of the store from the encoded sentences, without the held-out ones that training sees too."""
-    records = np.memmap(work / "sentences", _SENTENCE, mode="r")
+    records = np.memmap(work / "sentences", SENTENCE, mode="r")
     in_both = _find_shared(records, sizes, held_out)
     sentences_of = np.zeros(len(held_out), np.int64)
     frequencies = np.zeros((2, vocabulary.size), np.int64)  # in training, held out

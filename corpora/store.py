@@ -116,7 +116,9 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(folder)
 
 
-def prepare_corpus(settings: CorpusSettings, cache: Path | None = None, progress: bool = True) -> Corpus:
+def prepare_corpus(
+    settings: CorpusSettings, cache: Path | None = None, progress: bool = True, processes: int | None = None
+) -> Corpus:
     """Open the store of this text, tokenizer and settings in the folder `cache`, building it first where there is none.
 
     Processes that start together build it once. One that is killed leaves nothing that is taken for a store. Raises
@@ -137,7 +139,7 @@ def prepare_corpus(settings: CorpusSettings, cache: Path | None = None, progress
             corpus = _open_matching(final, key, warn=True)  # another process may have built it while we waited
             if corpus is None:
                 _sweep(cache, final.name)
-                _publish(settings, tokenizer, key, final, progress)
+                _publish(settings, tokenizer, key, final, progress, processes)
                 corpus = Corpus(final)
     return corpus
 
@@ -261,12 +263,20 @@ def _sweep(cache: Path, ours: str) -> None:
 
 
 def _publish(
-    settings: CorpusSettings, tokenizer: "PreTrainedTokenizerBase | None", key: str, final: Path, progress: bool
+    settings: CorpusSettings,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    key: str,
+    final: Path,
+    progress: bool,
+    processes: int | None,
 ) -> None:
     temporary = final.parent / f".tmp-{final.name}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         temporary.mkdir()
-        metadata = build_store(settings, tokenizer, temporary, progress) | {"key": key, "settings": asdict(settings)}
+        metadata = build_store(settings, tokenizer, temporary, progress, processes) | {
+            "key": key,
+            "settings": asdict(settings),
+        }
         _seal(temporary, metadata)
         if os.path.lexists(final):  # damaged; whoever has it mapped keeps the files that they have
             discarded = temporary.with_name(temporary.name + "-old")

@@ -258,8 +258,9 @@ class SentenceEncoder:
     text is text.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        self._backend = _copy_backend(tokenizer)
+    def __init__(self, form: str) -> None:
+        """Take a fast tokenizer as JSON: `tokenizer.backend_tokenizer.to_str()`."""
+        self._backend = _read_backend(form)
         self._later_prefix = _find_later_prefix(self._backend)
         self._forget()
 
@@ -327,12 +328,12 @@ def encode_sentences(
     tokenizer: "PreTrainedTokenizerBase", sentences: list[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Encode once, as `SentenceEncoder.encode` does; for a corpus in many calls keep a SentenceEncoder instead."""
-    return SentenceEncoder(tokenizer).encode(sentences)
+    return SentenceEncoder(tokenizer.backend_tokenizer.to_str()).encode(sentences)
 
 
-def _copy_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
+def _read_backend(form: str) -> Tokenizer:
     """Leave out truncation and padding, which a saved tokenizer may carry, and read "[SEP]" in a text as text."""
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend = Tokenizer.from_str(form)
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True

@@ -17,6 +17,7 @@ from .treebank import TREEBANK_PROBES, read_treebank
 
 MOST_CHARACTERS = 20_000_000  # of a text: more makes no better probes of a few thousand items, and takes minutes
 
+MOST_TEXTS = 4_000  # items of a probe of texts
 MOST_WORDS = 15_000  # items of a probe of words: what the intervals need, and a minute an encoder
 
 
@@ -109,21 +110,22 @@ def build_suite(
     corpus: str | None,
     treebank: Sequence[str],
     folders: Sequence[str],
-    size: int,
+    size: int | None,
     language: str,
     progress: Progress,
     published: PublishedData = NOTHING,
 ) -> Built:
-    """Build all probes that a run asks. Raises UserError where none can be built."""
+    """Build all probes that a run asks, of at most `size` items each. Raises UserError where none can be built."""
+    of_texts, of_words = size or MOST_TEXTS, size or MOST_WORDS
     raw, of_trees = choose_names(names, suite)
     built = Built()
     if raw:
         documents, source = find_text(corpus, folders)
-        built.add(build_raw(raw, documents, source, size=size, language=language, progress=progress))
+        built.add(build_raw(raw, documents, source, size=of_texts, language=language, progress=progress))
     if of_trees:
-        built.add(build_treebank(of_trees, treebank, progress=progress))
+        built.add(build_treebank(of_trees, treebank, size=of_words, progress=progress))
     if published:
-        built.add(build_published(published, size=size, progress=progress))
+        built.add(build_published(published, size=of_texts, progress=progress))
     if not built.probes:
         raise UserError("\n".join(built.reasons) or "no probe was asked for")
     return built

@@ -64,7 +64,9 @@ def build_parser() -> Parser:
     discoeval = "the same: DiscoEval's folders of train.txt, valid.txt, test.txt; tasks bso, sp, dc, ssp"
     asked.add_argument("--discoeval", nargs="+", default=[], metavar="TASK=FOLDER", help=discoeval)
     asked.add_argument("--probes", metavar="NAMES", help="of the suite only these, with commas between them")
-    asked.add_argument("--size", type=int, default=4000, metavar="INT", help="most items of a probe (default: 4000)")
+    asked.add_argument(
+        "--size", type=int, metavar="INT", help="most items of a probe (default: 4000, and 15000 of a treebank)"
+    )
     asked.add_argument("--language", default="en", metavar="NAME", help="of the text's sentence ends (default: en)")
     how = parser.add_argument_group("How")
     how.add_argument("--kind", choices=("linear", "mlp"), default="linear", help="the classifier (default: linear)")

@@ -39,6 +39,7 @@ IN_PROCESSES = {
         "--characters",
         "2000",
     ],
+    "preparing": ["--characters", "4000", "--vocab_size", "200"],
     "scaling": ["--rows", "2", "--max_length", "16", "--steps", "2", "--vocab_size", "200"],
 }
 

@@ -72,6 +72,8 @@ def test_any_other_choice_is_told_with_the_ones_there_are(name: str) -> None:
         ("held_out_rate", 1.0),
         ("held_out_rate", math.nan),
         ("warmup_rate", -0.1),
+        ("decay_rate", 0.0),
+        ("decay_rate", 1.5),
         ("adam_beta2", 1.0),
         ("learning_rate", 0.0),
         ("learning_rate", math.inf),

@@ -164,3 +164,13 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_without_reaching_zero(sch
     assert rates[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
     assert max(rates) == rates[10] == 1.0
     assert all(one >= other > 0 for one, other in zip(rates[10:], rates[11:], strict=False)) and rates[-1] < 0.15
+
+
+def test_constant_then_decay_falls_in_the_share_of_the_steps_that_was_asked_for():
+    def rates(decay_rate: float) -> list[float]:
+        shape = {"peak": 1.0, "schedule": "constant_then_decay", "warmup_rate": 0.0, "max_steps": 100}
+        return [learning_rate_at(step, **shape, decay_rate=decay_rate) for step in range(100)]
+
+    assert rates(0.4)[60] == 1.0 > rates(0.4)[61]
+    assert rates(0.4)[80] == pytest.approx(0.5)
+    assert rates(1.0) == pytest.approx([1 - step / 100 for step in range(100)])

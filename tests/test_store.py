@@ -18,7 +18,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from corpora import Corpus, CorpusSettings, TextSource, build, open_corpus, prepare_corpus, store
+from corpora import Corpus, CorpusSettings, TextSource, build, encode, open_corpus, prepare_corpus, store
 from corpora.errors import CorpusError, StorageError, UserError
 from corpora.sentences import RuleSegmenter
 from corpora.tokenizer import encode_sentences
@@ -49,8 +49,8 @@ def make_settings(path: Path, **changes: Any) -> CorpusSettings:
     return CorpusSettings(**({"source": TextSource(location=str(path)), "vocab_size": 90} | changes))
 
 
-def prepare(path: Path, cache: Path, **changes: Any) -> Corpus:
-    return prepare_corpus(make_settings(path, **changes), cache, progress=False)
+def prepare(path: Path, cache: Path, processes: int | None = None, **changes: Any) -> Corpus:
+    return prepare_corpus(make_settings(path, **changes), cache, progress=False, processes=processes)
 
 
 def split(text: str) -> list[str]:
@@ -124,12 +124,65 @@ def test_arrays_have_the_promised_types_and_are_read_only(path: Path, cache: Pat
 
 def test_how_sentences_are_batched_changes_no_byte(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = prepare(path, tmp_path / "whole")
-    monkeypatch.setattr(build, "_BATCH_SENTENCES", 3)
+    monkeypatch.setattr(encode, "_BATCH_SENTENCES", 3)
     pieces = prepare(path, tmp_path / "pieces")
-    monkeypatch.setattr(build, "_BATCH_SENTENCES", 8192)
-    monkeypatch.setattr(build, "_BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(encode, "_BATCH_SENTENCES", 8192)
+    monkeypatch.setattr(encode, "_BATCH_CHARACTERS", 100)
     characters = prepare(path, tmp_path / "characters")
     assert read_files(whole.folder) == read_files(pieces.folder) == read_files(characters.folder)
+
+
+@pytest.mark.parametrize("held_out", [None, "second.txt"])
+def test_how_many_processes_encode_changes_no_byte(path: Path, tmp_path: Path, held_out: str | None) -> None:
+    settings = {}
+    if held_out:
+        (tmp_path / held_out).write_text("A second text stands apart.\n\nIt has two documents. Both are short.\n")
+        settings["held_out"] = TextSource(location=str(tmp_path / held_out))
+    alone = read_files(prepare(path, tmp_path / "alone", **settings).folder)
+    for processes in (2, 5):
+        folder = prepare(path, tmp_path / str(processes), processes=processes, **settings).folder
+        assert read_files(folder) == alone, processes
+
+
+def test_more_processes_than_documents_are_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "two.txt").write_text("The first document is here.\n\nThe second one follows it.\n")
+    alone = read_files(prepare(tmp_path / "two.txt", tmp_path / "alone", vocab_size=100).folder)
+    started = []
+    popen = encode.subprocess.Popen
+    monkeypatch.setattr(encode.subprocess, "Popen", lambda *a, **k: started.append(a) or popen(*a, **k))
+    nine = prepare(tmp_path / "two.txt", tmp_path / "nine", vocab_size=100, processes=9)
+    assert read_files(nine.folder) == alone and len(started) == 2
+
+
+def test_a_spool_is_cut_between_documents_into_parts_of_about_equal_size() -> None:
+    lengths = np.random.default_rng(0).integers(1, 2000, 500)
+    for number in (1, 2, 7, 500, 900):
+        parts = encode.cut_parts(lengths, number)
+        starts = np.concatenate([[0], np.cumsum(lengths + 8)])
+        assert [part.offset for part in parts] == starts[[part.document for part in parts]].tolist()
+        assert sum(part.size for part in parts) == starts[-1] and min(part.size for part in parts) > 0
+        assert len(parts) <= number and max(part.size for part in parts) <= starts[-1] / number + 2 * lengths.max()
+    assert [part.document for part in encode.cut_parts(np.array([9000, 1, 1]), 3)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("child", "error", "said"),
+    [
+        ("import sys; sys.exit(3)", CorpusError, "process 1 of 2 that encode the text stopped"),
+        (
+            "import json, sys; print(json.dumps({'errno': 28, 'strerror': 'full', 'filename': sys.argv[2]}))",
+            StorageError,
+            "No space left on device",
+        ),
+    ],
+)
+def test_a_process_that_fails_is_told_in_one_line_and_leaves_nothing(
+    path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, child: str, error: type[Exception], said: str
+) -> None:
+    monkeypatch.setattr(encode, "_CHILD", child)
+    with pytest.raises(error, match=said):
+        prepare(path, cache, processes=2)
+    assert [found.name for found in cache.iterdir() if not found.name.endswith(".lock")] == []
 
 
 def test_unigram_counts_and_entropy_are_those_of_the_training_side(path: Path, cache: Path) -> None:

@@ -116,9 +116,11 @@ class Config:
     muon_learning_rate: float = 0.02
     """Muon's peak learning rate, of matrices with singular values near 1 (Jordan et al.: .02)."""
     schedule: str = "linear"
-    """After the warm-up: linear or cosine decay to zero, or constant_then_decay (the last tenth decays)."""
+    """After the warm-up: linear or cosine decay to zero, or constant_then_decay."""
     warmup_rate: float = 0.05
     """The share of the steps over which the learning rate rises (BERT: .01, ELECTRA: .01)."""
+    decay_rate: float = 0.1
+    """Of constant_then_decay, the share of the steps after the warm-up in which the rate falls."""
     weight_decay: float = 0.01
     """Decoupled weight decay; biases and norms have none."""
     adam_beta1: float = 0.9
@@ -263,6 +265,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 found.append(f"--{name} is {value}; it must be above 0")
+        if not 0 < self.decay_rate <= 1:
+            found.append(f"--decay_rate is {self.decay_rate}; it must be above 0 and at most 1")
         return found
 
     def as_dict(self) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def take_step(run: Run, batches: list[tuple[int, Batch]], received: int) -> dict
         peak=run.peak,
         schedule=run.config.schedule,
         warmup_rate=run.config.warmup_rate,
+        decay_rate=run.config.decay_rate,
         max_steps=run.max_steps,
     )
     for group in run.optimizer.param_groups:

@@ -1,0 +1,256 @@
+"""Encoding a spooled text: its sentences, their tokens and word starts, by one process or by several."""
+
+import json
+import os
+import pickle
+import selectors
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from .errors import CorpusError
+from .sentences import Segmenter
+from .tokenizer import SentenceEncoder
+
+SENTENCE = np.dtype([("hash", "<u8"), ("length", "<i8"), ("document", "<i8"), ("paragraph", "<i8")])
+SPOOL = "text"  # the file of documents, each after its length in bytes
+OUTPUTS = ("sentences", "tokens", "starts")  # files, parallel: records, ids, booleans
+
+_BATCH_SENTENCES, _BATCH_CHARACTERS = (
+    8192,
+    4_000_000,
+)  # encoded at once; the second bounds memory where sentences never end
+_WORTH_A_PROCESS = 8_000_000  # bytes, some seconds of work
+_MOST_PROCESSES = 16  # unless more are asked for
+_TOLD = 1 << 20  # bytes between two lines of a child
+_HEAD = 8  # bytes of a document's length
+_JOB = "job.pickle"
+_ROOT = Path(__file__).resolve().parent.parent
+_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from corpora.encode import be_child; be_child()"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Whole documents of the spool, end to end."""
+
+    offset: int  # in the spool's bytes
+    size: int
+    document: int  # the first one's number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the processes that share a spool have in common."""
+
+    segmenter: Segmenter
+    tokenizer: str  # as JSON
+    dtype: str  # of the ids
+    parts: tuple[Part, ...]
+
+
+def encode_spool(
+    work: Path,
+    lengths: np.ndarray,
+    segmenter: Segmenter,
+    tokenizer: str,
+    dtype: str,
+    processes: int | None,
+    tell: Callable[[int], Any],
+) -> tuple[list[int], dict[str, int]]:
+    """Write every sentence's record, tokens and word starts to `OUTPUTS`; return the records of each batch, and counts.
+
+    `lengths` are the bytes of the documents; `tell` learns of bytes as they are done. The files are the same whatever
+    the number of `processes`; None takes one for every 8 MB, up to the processors at hand.
+    """
+    at_hand = min(os.cpu_count() or 1, _MOST_PROCESSES, int(lengths.sum()) // _WORTH_A_PROCESS)
+    parts = cut_parts(lengths, processes or max(1, at_hand))
+    job = Job(segmenter=segmenter, tokenizer=tokenizer, dtype=dtype, parts=parts)
+    if len(parts) == 1:
+        return _encode_part(work, job, parts[0], OUTPUTS, tell)
+    (work / _JOB).write_bytes(pickle.dumps(job))
+    found = [found for _, found in sorted(_run_children(work, len(parts), tell).items())]
+    for name in OUTPUTS:
+        with open(work / name, "wb") as whole:
+            for index in range(len(parts)):
+                piece = work / f"{name}-{index}"
+                with open(piece, "rb") as file:
+                    shutil.copyfileobj(file, whole, 1 << 20)
+                piece.unlink()
+    counts = {name: sum(counts[name] for _, counts in found) for name in found[0][1]}
+    return [size for sizes, _ in found for size in sizes], counts
+
+
+def cut_parts(lengths: np.ndarray, number: int) -> tuple[Part, ...]:
+    """Cut a spool of documents of these bytes into at most `number` parts of about equal size, none empty."""
+    ends = np.cumsum(lengths + _HEAD)
+    total = int(ends[-1])
+    wanted = [total * index // number for index in range(1, number)]
+    firsts = np.unique([0, *(np.searchsorted(ends, wanted) + 1)])
+    firsts = firsts[firsts < len(lengths)]
+    offsets = [*(int(ends[first] - lengths[first] - _HEAD) for first in firsts), total]
+    return tuple(
+        Part(offset=offset, size=after - offset, document=int(first))
+        for first, offset, after in zip(firsts, offsets[:-1], offsets[1:], strict=True)
+    )
+
+
+def read_spool(work: Path, part: Part | None = None, tell: Callable[[int], Any] | None = None) -> Iterator[str]:
+    """Yield the documents of a spool, or of a part of it; `tell` learns of the bytes of each one that is done."""
+    with open(work / SPOOL, "rb") as spool:
+        spool.seek(part.offset if part else 0)
+        while (part is None or spool.tell() < part.offset + part.size) and (head := spool.read(_HEAD)):
+            content = spool.read(struct.unpack("<q", head)[0])
+            yield content.decode("utf-8")
+            if tell:
+                tell(len(content))
+
+
+def be_child() -> None:
+    """Encode one part as a process of its own: arguments are the package's root, the folder and the part's number.
+
+    It tells bytes as they are done, a line each, and at the end sizes and counts as JSON, or what the system refused.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    work, index = Path(sys.argv[2]), int(sys.argv[3])
+    job = pickle.loads((work / _JOB).read_bytes())
+    outputs = tuple(f"{name}-{index}" for name in OUTPUTS)
+    done = 0
+
+    def tell(size: int) -> None:
+        nonlocal done
+        done += size
+        if done >= _TOLD:
+            print(done, flush=True)
+            done = 0
+
+    try:
+        found: Any = _encode_part(work, job, job.parts[index], outputs, tell)
+        print(done, flush=True)
+    except BrokenPipeError:  # the parent is gone
+        os._exit(1)
+    except OSError as error:
+        found = {"errno": error.errno, "strerror": error.strerror, "filename": error.filename or str(work)}
+    print(json.dumps(found), flush=True)
+
+
+def _run_children(work: Path, number: int, tell: Callable[[int], Any]) -> dict[int, tuple[list[int], dict[str, int]]]:
+    """Have each part encoded by a process; return what each found, by the part's number.
+
+    Plain subprocesses: a forked copy of a process with threads may hang, a spawned one runs the user's script again.
+    """
+    found: dict[int, Any] = {}
+    rests = dict.fromkeys(range(number), b"")
+    with ExitStack() as stack:
+        ready = stack.enter_context(selectors.DefaultSelector())
+        for index in range(number):
+            command = [sys.executable, "-c", _CHILD, str(_ROOT), str(work), str(index)]
+            more = {"TOKENIZERS_PARALLELISM": "false"}
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=os.environ | more)
+            stack.enter_context(child)
+            stack.callback(child.kill)
+            assert child.stdout
+            ready.register(child.stdout, selectors.EVENT_READ, index)
+        while ready.get_map():
+            for key, _ in ready.select():
+                index, heard = key.data, os.read(key.fd, 1 << 16)
+                *lines, rests[index] = (rests[index] + heard).split(b"\n")
+                for said in map(json.loads, lines):
+                    if isinstance(said, int):
+                        tell(said)
+                    else:
+                        found[index] = said
+                if not heard:
+                    ready.unregister(key.fileobj)
+                    if index not in found:
+                        raise CorpusError(
+                            f"process {index + 1} of {number} that encode the text stopped; is memory short? "
+                            "--processes 1 needs the least"
+                        )
+                if isinstance(found.get(index), dict):
+                    raise OSError(*(found[index][name] for name in ("errno", "strerror", "filename")))
+    return found
+
+
+def _encode_part(
+    work: Path, job: Job, part: Part, names: Sequence[str], tell: Callable[[int], Any]
+) -> tuple[list[int], dict[str, int]]:
+    """Encode the documents of a part into files of these names."""
+    encoder = SentenceEncoder(job.tokenizer)
+    counts = {"words": 0, "unencodable_sentences": 0}
+    sizes: list[int] = []
+    paragraph = -1
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(open(work / name, "wb")) for name in names]
+        batch = _Batch()
+
+        def write() -> None:
+            sizes.append(batch.write(encoder, job.dtype, outputs))
+            counts["unencodable_sentences"] += len(batch.sentences) - sizes[-1]
+
+        for number, text in enumerate(read_spool(work, part, tell), part.document):
+            for line in text.split("\n"):
+                spans = job.segmenter.split(line)
+                if not spans:
+                    continue
+                paragraph += 1
+                counts["words"] += len(line.split())
+                batch.add([line[start:end] for start, end in spans], number, paragraph, len(line))
+                if batch.is_full():
+                    write()
+                    batch = _Batch()
+        write()
+    return [size for size in sizes if size], counts
+
+
+class _Batch:
+    """Sentences that are encoded together, and where they come from."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self._documents: list[int] = []
+        self._paragraphs: list[int] = []
+        self._characters = 0
+
+    def add(self, sentences: list[str], document: int, paragraph: int, characters: int) -> None:
+        self.sentences += sentences
+        self._documents += repeat(document, len(sentences))
+        self._paragraphs += repeat(paragraph, len(sentences))
+        self._characters += characters
+
+    def is_full(self) -> bool:
+        return len(self.sentences) >= _BATCH_SENTENCES or self._characters >= _BATCH_CHARACTERS
+
+    def write(self, encoder: SentenceEncoder, dtype: str, outputs: Sequence[IO[bytes]]) -> int:
+        """Append to the files of records, tokens and starts; return how many sentences have a token."""
+        ids, lengths, word_starts = encoder.encode(self.sentences)
+        filled = lengths > 0
+        records = np.empty(int(filled.sum()), SENTENCE)
+        records["length"] = lengths[filled]
+        records["document"] = np.array(self._documents, np.int64)[filled]
+        records["paragraph"] = np.array(self._paragraphs, np.int64)[filled]
+        records["hash"] = _hash_sentences(ids, lengths[filled])
+        for output, content in zip(outputs, (records, ids.astype(dtype), word_starts), strict=True):
+            output.write(content.tobytes())
+        return len(records)
+
+
+def _hash_sentences(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return a hash of each sentence's tokens, uint64: the sum of SplitMix64's finaliser over (position, token)."""
+    if not len(lengths):
+        return np.zeros(0, np.uint64)
+    begins = np.cumsum(lengths) - lengths
+    positions = np.arange(len(ids)) - np.repeat(begins, lengths)
+    words = (positions.astype(np.uint64) << np.uint64(32)) + ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.add.reduceat(words ^ (words >> np.uint64(31)), begins)
