@@ -21,7 +21,17 @@ def test_every_recipe_sets_what_there_is_and_has_no_mistake(name):
     assert "https://" in RECIPES[name].source
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "recipes" / "ten_minutes").glob("*.yaml")))
+PLACE = Path(__file__).parent.parent / "recipes"
+
+
+def test_the_hour_is_a_run_of_five_objectives_without_a_mistake():
+    config = parse(["--config", str(PLACE / "hour" / "mini.yaml")])
+    assert config.problems() == [] and (config.max_minutes, config.encoder) == (60, "mini")
+    names = [[objective.name for objective in arm.objectives] for arm in config.build_arms()]
+    assert names == [["mlm", "nsp"], ["rtd", "sop"], ["sentence_shuffle"]]
+
+
+@pytest.mark.parametrize("path", sorted((PLACE / "ten_minutes").glob("*.yaml")))
 def test_the_ten_minute_recipes_are_runs_without_a_mistake(path):
     config = parse(["--config", str(path)])
     assert config.problems() == [] and config.max_minutes == 10
