@@ -48,7 +48,9 @@ def compare_processes(settings: CorpusSettings, folder: Path, options: argparse.
         cache = empty(folder / f"cache-{processes}")
         stored[processes] = prepare_corpus(settings, cache, progress=False, processes=processes)
 
-    contestants = {f"{number} processes": lambda number=number: prepare(number) for number in (1, *_PROCESSES)}
+    contestants = {
+        f"{number} process{'es' * (number > 1)}": lambda number=number: prepare(number) for number in (1, *_PROCESSES)
+    }
     turns = take_turns(contestants, pairs=options.pairs, warm_up=options.warm_up)
     one, *several = (replace(each, cpu=()) for each in turns)  # it would leave out what the processes need
     found = {number: corpus.fingerprint for number, corpus in stored.items()}

@@ -83,7 +83,9 @@ def build_parser() -> ArgumentParser:
     option(rest, "held_out", "text to evaluate on instead of a share: file, folder, glob or dataset", metavar="TEXT")
     where = "folder for prepared text (default: $PRETEXT_CACHE, or ~/.cache/pretext)"
     option(rest, "cache", where, metavar="DIR")
-    at_once = "that encode at once; changes no byte (default: one for 8 MB of text, up to the processors at hand)"
+    at_once = (
+        "that encode at once; changes no byte (default: one for 8 MB of text, up to the processors at hand and to 16)"
+    )
     option(rest, "processes", at_once, type=int, default=None, metavar="INT")
     option(rest, "samples", "sentences to show (default: 3)", type=int, default=3, metavar="INT")
     option(rest, "json", "print one JSON object instead", action="store_true")

@@ -1,5 +1,6 @@
 """Encoding a spooled text: its sentences, their tokens and word starts, by one process or by several."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,8 +37,13 @@ _MOST_PROCESSES = 16  # unless more are asked for
 _TOLD = 1 << 20  # bytes between two lines of a child
 _HEAD = 8  # bytes of a document's length
 _JOB = "job.pickle"
-_ROOT = Path(__file__).resolve().parent.parent
-_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from corpora.encode import be_child; be_child()"
+_PLACE = Path(__file__).resolve().parent
+_CHILD = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # the parent ends it
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from corpora.encode import be_child; be_child()"
+)
+# Of the code that this process runs; what lies on the disk when a child starts may be another.
+_CODE = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_PLACE.glob("*.py")))).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class Part:
     """Whole documents of the spool, end to end."""
 
     offset: int  # in the spool's bytes
-    size: int
+    size: int  # bytes, those of the lengths included
     document: int  # the first one's number
 
 
@@ -67,18 +74,19 @@ def encode_spool(
     processes: int | None,
     tell: Callable[[int], Any],
 ) -> tuple[list[int], dict[str, int]]:
-    """Write every sentence's record, tokens and word starts to `OUTPUTS`; return the records of each batch, and counts.
+    """Write every sentence's record, tokens and word starts to `OUTPUTS`; return the sizes of the batches, and counts.
 
     `lengths` are the bytes of the documents; `tell` learns of bytes as they are done. The files are the same whatever
-    the number of `processes`; None takes one for every 8 MB, up to the processors at hand.
+    the number of `processes`; None takes one for every 8 MB, up to the processors at hand and to 16.
     """
-    at_hand = min(os.cpu_count() or 1, _MOST_PROCESSES, int(lengths.sum()) // _WORTH_A_PROCESS)
-    parts = cut_parts(lengths, processes or max(1, at_hand))
+    processors = _count_processors()
+    worth = min(processors, _MOST_PROCESSES, int(lengths.sum()) // _WORTH_A_PROCESS)
+    parts = cut_parts(lengths, processes or max(1, worth))
     job = Job(segmenter=segmenter, tokenizer=tokenizer, dtype=dtype, parts=parts)
     if len(parts) == 1:
         return _encode_part(work, job, parts[0], OUTPUTS, tell)
     (work / _JOB).write_bytes(pickle.dumps(job))
-    found = [found for _, found in sorted(_run_children(work, len(parts), tell).items())]
+    found = [found for _, found in sorted(_run_children(work, len(parts), processors, tell).items())]
     for name in OUTPUTS:
         with open(work / name, "wb") as whole:
             for index in range(len(parts)):
@@ -92,12 +100,13 @@ def encode_spool(
 
 def cut_parts(lengths: np.ndarray, number: int) -> tuple[Part, ...]:
     """Cut a spool of documents of these bytes into at most `number` parts of about equal size, none empty."""
-    ends = np.cumsum(lengths + _HEAD)
-    total = int(ends[-1])
-    wanted = [total * index // number for index in range(1, number)]
-    firsts = np.unique([0, *(np.searchsorted(ends, wanted) + 1)])
-    firsts = firsts[firsts < len(lengths)]
-    offsets = [*(int(ends[first] - lengths[first] - _HEAD) for first in firsts), total]
+    number = min(number, len(lengths))
+    starts = np.concatenate([[0], np.cumsum(lengths + _HEAD)])
+    wanted = [int(starts[-1]) * index // number for index in range(1, number)]
+    after = np.searchsorted(starts, wanted)
+    nearest = np.where(starts[after] - wanted < wanted - starts[after - 1], after, after - 1) if wanted else after
+    firsts = np.unique([0, *nearest[nearest < len(lengths)]]).astype(int)
+    offsets = starts[[*firsts, len(lengths)]].tolist()
     return tuple(
         Part(offset=offset, size=after - offset, document=int(first))
         for first, offset, after in zip(firsts, offsets[:-1], offsets[1:], strict=True)
@@ -116,13 +125,15 @@ def read_spool(work: Path, part: Part | None = None, tell: Callable[[int], Any] 
 
 
 def be_child() -> None:
-    """Encode one part as a process of its own: arguments are the package's root, the folder and the part's number.
+    """Encode one part as a process of its own; arguments: where modules lie, the code's sum, the folder, the number.
 
-    It tells bytes as they are done, a line each, and at the end sizes and counts as JSON, or what the system refused.
+    It tells bytes that are done, a line for a megabyte or so, and at the end sizes and counts as JSON, or an error.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    work, index = Path(sys.argv[2]), int(sys.argv[3])
-    job = pickle.loads((work / _JOB).read_bytes())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    work, index = Path(sys.argv[3]), int(sys.argv[4])
+    if sys.argv[2] != _CODE:
+        print(json.dumps({"said": f"{_PLACE} was changed while the text was read; start again"}), flush=True)
+        return
     outputs = tuple(f"{name}-{index}" for name in OUTPUTS)
     done = 0
 
@@ -134,29 +145,55 @@ def be_child() -> None:
             done = 0
 
     try:
+        job = pickle.loads((work / _JOB).read_bytes())
         found: Any = _encode_part(work, job, job.parts[index], outputs, tell)
         print(done, flush=True)
-    except BrokenPipeError:  # the parent is gone
-        os._exit(1)
     except OSError as error:
         found = {"errno": error.errno, "strerror": error.strerror, "filename": error.filename or str(work)}
     print(json.dumps(found), flush=True)
 
 
-def _run_children(work: Path, number: int, tell: Callable[[int], Any]) -> dict[int, tuple[list[int], dict[str, int]]]:
+def _end_with_parent() -> None:
+    """End this process when the other end of its standard input is closed, however the parent ends."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _count_processors() -> int:
+    """Return how many processors this process may use, shared out to those of one launch."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _run_children(
+    work: Path, number: int, processors: int, tell: Callable[[int], Any]
+) -> dict[int, tuple[list[int], dict[str, int]]]:
     """Have each part encoded by a process; return what each found, by the part's number.
 
     Plain subprocesses: a forked copy of a process with threads may hang, a spawned one runs the user's script again.
     """
     found: dict[int, Any] = {}
     rests = dict.fromkeys(range(number), b"")
+    children = []
     with ExitStack() as stack:
         ready = stack.enter_context(selectors.DefaultSelector())
+        modules = json.dumps([str(_PLACE.parent), *sys.path])
+        threads = str(max(1, processors // number))
         for index in range(number):
-            command = [sys.executable, "-c", _CHILD, str(_ROOT), str(work), str(index)]
-            more = {"TOKENIZERS_PARALLELISM": "false"}
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=os.environ | more)
-            stack.enter_context(child)
+            command = [sys.executable, "-P", "-c", _CHILD, modules, _CODE, str(work), str(index)]
+            try:
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=os.environ | {"RAYON_NUM_THREADS": threads},
+                )
+            except OSError as error:
+                raise CorpusError(
+                    f"process {index + 1} of {number} to encode the text can't be started ({error.strerror}): "
+                    "python -m corpora TEXT --processes 1 prepares it for any run"
+                ) from error
+            children.append(stack.enter_context(child))
             stack.callback(child.kill)
             assert child.stdout
             ready.register(child.stdout, selectors.EVENT_READ, index)
@@ -172,13 +209,22 @@ def _run_children(work: Path, number: int, tell: Callable[[int], Any]) -> dict[i
                 if not heard:
                     ready.unregister(key.fileobj)
                     if index not in found:
-                        raise CorpusError(
-                            f"process {index + 1} of {number} that encode the text stopped; is memory short? "
-                            "--processes 1 needs the least"
-                        )
+                        raise CorpusError(_explain_end(index, number, children[index].wait()))
                 if isinstance(found.get(index), dict):
+                    if "said" in found[index]:
+                        raise CorpusError(found[index]["said"])
                     raise OSError(*(found[index][name] for name in ("errno", "strerror", "filename")))
     return found
+
+
+def _explain_end(index: int, number: int, status: int) -> str:
+    was = f"process {index + 1} of the {number} that encode the text"
+    if status == -signal.SIGKILL:
+        return (
+            f"{was} was killed, as is done where memory is short; python -m corpora TEXT --processes 1 needs the "
+            "least, and prepares it for any run"
+        )
+    return f"{was} ended with status {status}; what it said stands above"
 
 
 def _encode_part(

@@ -132,6 +132,14 @@ def test_how_sentences_are_batched_changes_no_byte(path: Path, tmp_path: Path, m
     assert read_files(whole.folder) == read_files(pieces.folder) == read_files(characters.folder)
 
 
+def test_a_segmenter_that_was_learned_goes_to_the_processes(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nltk")
+    alone = prepare(path, tmp_path / "alone", segmenter="punkt")
+    assert read_files(prepare(path, tmp_path / "two", processes=2, segmenter="punkt").folder) == read_files(
+        alone.folder
+    )
+
+
 @pytest.mark.parametrize("held_out", [None, "second.txt"])
 def test_how_many_processes_encode_changes_no_byte(path: Path, tmp_path: Path, held_out: str | None) -> None:
     settings = {}
@@ -163,14 +171,43 @@ def test_a_spool_is_cut_between_documents_into_parts_of_about_equal_size() -> No
         assert sum(part.size for part in parts) == starts[-1] and min(part.size for part in parts) > 0
         assert len(parts) <= number and max(part.size for part in parts) <= starts[-1] / number + 2 * lengths.max()
     assert [part.document for part in encode.cut_parts(np.array([9000, 1, 1]), 3)] == [0, 1]
+    assert [part.document for part in encode.cut_parts(np.array([4500, 5500]), 2)] == [0, 1]
+
+
+OUTLIVING = """
+import os, threading, time
+from corpora.encode import _end_with_parent
+threading.Thread(target=_end_with_parent, daemon=True).start()
+os.write(2, b"started\\n")
+time.sleep(30)
+os.write(2, b"outlived\\n")
+"""
+
+
+def test_a_process_ends_when_its_parent_is_killed(path: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from corpora import CorpusSettings, TextSource, encode, prepare_corpus; "
+        "encode._CHILD = sys.argv[3]; source = TextSource(location=sys.argv[1]); "
+        "prepare_corpus(CorpusSettings(source=source, vocab_size=90), Path(sys.argv[2]), processes=2)"
+    )
+    words = [sys.executable, "-c", code, str(path), str(tmp_path / "cache"), OUTLIVING]
+    environment = os.environ | {"PYTHONPATH": "."}
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stderr
+        started = [parent.stderr.readline() for _ in range(2)]
+        parent.kill()
+        said = parent.stderr.read()  # ends where no child is left that holds it
+    assert started == ["started\n"] * 2 and "outlived" not in said
 
 
 @pytest.mark.parametrize(
     ("child", "error", "said"),
     [
-        ("import sys; sys.exit(3)", CorpusError, "process 1 of 2 that encode the text stopped"),
+        ("import os; os.kill(os.getpid(), 9)", CorpusError, "was killed, as is done where memory is short"),
+        ("import json; print(json.dumps({'said': 'changed; start again'}))", CorpusError, "changed; start again"),
+        ("import sys; sys.exit(3)", CorpusError, "process [12] of the 2 that encode the text ended with status 3"),
         (
-            "import json, sys; print(json.dumps({'errno': 28, 'strerror': 'full', 'filename': sys.argv[2]}))",
+            "import json, sys; print(json.dumps({'errno': 28, 'strerror': 'full', 'filename': sys.argv[3]}))",
             StorageError,
             "No space left on device",
         ),
