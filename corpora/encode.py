@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pickle
 import selectors
 import shutil
 import signal
@@ -13,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from .errors import CorpusError
-from .sentences import Segmenter
+from .sentences import Segmenter, read_segmenter
 from .tokenizer import SentenceEncoder
 
 SENTENCE = np.dtype([("hash", "<u8"), ("length", "<i8"), ("document", "<i8"), ("paragraph", "<i8")])
@@ -36,7 +35,7 @@ _WORTH_A_PROCESS = 8_000_000  # bytes, some seconds of work
 _MOST_PROCESSES = 16  # unless more are asked for
 _TOLD = 1 << 20  # bytes between two lines of a child
 _HEAD = 8  # bytes of a document's length
-_JOB = "job.pickle"
+_JOB = "job.json"
 _PLACE = Path(__file__).resolve().parent
 _CHILD = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # the parent ends it
@@ -53,16 +52,6 @@ class Part:
     offset: int  # in the spool's bytes
     size: int  # bytes, those of the lengths included
     document: int  # the first one's number
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What the processes that share a spool have in common."""
-
-    segmenter: Segmenter
-    tokenizer: str  # as JSON
-    dtype: str  # of the ids
-    parts: tuple[Part, ...]
 
 
 def encode_spool(
@@ -82,10 +71,10 @@ def encode_spool(
     processors = _count_processors()
     worth = min(processors, _MOST_PROCESSES, int(lengths.sum()) // _WORTH_A_PROCESS)
     parts = cut_parts(lengths, processes or max(1, worth))
-    job = Job(segmenter=segmenter, tokenizer=tokenizer, dtype=dtype, parts=parts)
     if len(parts) == 1:
-        return _encode_part(work, job, parts[0], OUTPUTS, tell)
-    (work / _JOB).write_bytes(pickle.dumps(job))
+        return _encode_part(work, parts[0], segmenter, tokenizer, dtype, OUTPUTS, tell)
+    job = {"segmenter": segmenter.as_dict(), "tokenizer": tokenizer, "dtype": dtype, "parts": [*map(asdict, parts)]}
+    (work / _JOB).write_text(json.dumps(job))
     found = [found for _, found in sorted(_run_children(work, len(parts), processors, tell).items())]
     for name in OUTPUTS:
         with open(work / name, "wb") as whole:
@@ -145,8 +134,9 @@ def be_child() -> None:
             done = 0
 
     try:
-        job = pickle.loads((work / _JOB).read_bytes())
-        found: Any = _encode_part(work, job, job.parts[index], outputs, tell)
+        job = json.loads((work / _JOB).read_text())
+        part, segmenter = Part(**job["parts"][index]), read_segmenter(job["segmenter"])
+        found: Any = _encode_part(work, part, segmenter, job["tokenizer"], job["dtype"], outputs, tell)
         print(done, flush=True)
     except OSError as error:
         found = {"errno": error.errno, "strerror": error.strerror, "filename": error.filename or str(work)}
@@ -228,10 +218,16 @@ def _explain_end(index: int, number: int, status: int) -> str:
 
 
 def _encode_part(
-    work: Path, job: Job, part: Part, names: Sequence[str], tell: Callable[[int], Any]
+    work: Path,
+    part: Part,
+    segmenter: Segmenter,
+    tokenizer: str,
+    dtype: str,
+    names: Sequence[str],
+    tell: Callable[[int], Any],
 ) -> tuple[list[int], dict[str, int]]:
     """Encode the documents of a part into files of these names."""
-    encoder = SentenceEncoder(job.tokenizer)
+    encoder = SentenceEncoder(tokenizer)
     counts = {"words": 0, "unencodable_sentences": 0}
     sizes: list[int] = []
     paragraph = -1
@@ -240,12 +236,12 @@ def _encode_part(
         batch = _Batch()
 
         def write() -> None:
-            sizes.append(batch.write(encoder, job.dtype, outputs))
+            sizes.append(batch.write(encoder, dtype, outputs))
             counts["unencodable_sentences"] += len(batch.sentences) - sizes[-1]
 
         for number, text in enumerate(read_spool(work, part, tell), part.document):
             for line in text.split("\n"):
-                spans = job.segmenter.split(line)
+                spans = segmenter.split(line)
                 if not spans:
                     continue
                 paragraph += 1

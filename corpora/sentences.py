@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from .errors import UserError
 
@@ -91,6 +91,10 @@ class Segmenter(Protocol):
         """Return (start, end) of each sentence. A sentence never crosses the end of a line: a line is a paragraph."""
         ...
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `read_segmenter` makes an equal one of, in another process: plain values, for JSON."""
+        ...
+
 
 class RuleSegmenter:
     """Ends a sentence at a stop, unless what stands around it tells of an abbreviation, initial, number or quote.
@@ -105,6 +109,7 @@ class RuleSegmenter:
                 "(`any` goes by stops alone), or use the segmenter `punkt`, which learns from your text"
             )
         self.name = f"rules-{language}"
+        self._language = language
         self._titles = frozenset(_TITLES.get(language, "").split())
         self._endings = frozenset(_ENDINGS.get(language, "").split())
         self._starters = frozenset(_STARTERS.get(language, "").split())
@@ -126,6 +131,9 @@ class RuleSegmenter:
             start = match.end()
         _append_trimmed(spans, text, start, len(text))
         return spans
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"language": self._language}
 
     def _ends_sentence(self, text: str, start: int, match: re.Match[str]) -> bool:
         close, space, following = match.group("close", "space", "next")
@@ -203,6 +211,28 @@ class PunktSegmenter:
             line_start += len(line) + 1
         return spans
 
+    def as_dict(self) -> dict[str, Any]:
+        learned = self._tokenizer._params
+        return {
+            "abbrev_types": sorted(learned.abbrev_types),
+            "collocations": sorted(map(list, learned.collocations)),
+            "sent_starters": sorted(learned.sent_starters),
+            "ortho_context": learned.ortho_context,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Make one that has learned what another has."""
+        punkt = _import_punkt()
+        learned = punkt.PunktParameters()
+        learned.abbrev_types = set(fields["abbrev_types"])
+        learned.collocations = set(map(tuple, fields["collocations"]))
+        learned.sent_starters = set(fields["sent_starters"])
+        learned.ortho_context.update(fields["ortho_context"])
+        segmenter = cls.__new__(cls)
+        segmenter._tokenizer = punkt.PunktSentenceTokenizer(learned)
+        return segmenter
+
 
 def build_segmenter(name: str, language: str, texts: Callable[[], Iterator[str]]) -> Segmenter:
     """Make the segmenter called `name`; `texts` is called, and read, only by one that learns from the corpus."""
@@ -211,6 +241,11 @@ def build_segmenter(name: str, language: str, texts: Callable[[], Iterator[str]]
     if name == "punkt":
         return PunktSegmenter(texts())
     raise UserError(f"segmenter {name!r} is unknown; known: rules, punkt")
+
+
+def read_segmenter(fields: dict[str, Any]) -> Segmenter:
+    """Make the segmenter whose `as_dict` this is."""
+    return RuleSegmenter(fields["language"]) if "language" in fields else PunktSegmenter.from_dict(fields)
 
 
 def _append_trimmed(spans: Spans, text: str, start: int, end: int) -> None:
