@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from corpora.errors import UserError
+from corpora.processors import count_processors
 from probes.results import publish_text
 from training.checkpoint import lock_run
 
@@ -29,7 +30,7 @@ def list_places(num_jobs: int | None, threads: int) -> list[Place]:
             Place(environment=environment | {"CUDA_VISIBLE_DEVICES": names[number % gpus]})
             for number in range(num_jobs or gpus)
         ]
-    cores = len(os.sched_getaffinity(0))
+    cores = count_processors()
     environment |= {"OMP_NUM_THREADS": str(threads)}
     return [Place(environment=environment)] * (num_jobs or max(1, cores // threads))
 

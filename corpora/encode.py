@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from .errors import CorpusError
+from .processors import count_own_processors
 from .sentences import Segmenter, read_segmenter
 from .tokenizer import SentenceEncoder
 
@@ -68,7 +69,7 @@ def encode_spool(
     `lengths` are the bytes of the documents; `tell` learns of bytes as they are done. The files are the same whatever
     the number of `processes`; None takes one for every 8 MB, up to the processors at hand and to 16.
     """
-    processors = _count_processors()
+    processors = count_own_processors()
     worth = min(processors, _MOST_PROCESSES, int(lengths.sum()) // _WORTH_A_PROCESS)
     parts = cut_parts(lengths, processes or max(1, worth))
     if len(parts) == 1:
@@ -147,12 +148,6 @@ def _end_with_parent() -> None:
     """End this process when the other end of its standard input is closed, however the parent ends."""
     sys.stdin.buffer.read()
     os._exit(1)
-
-
-def _count_processors() -> int:
-    """Return how many processors this process may use, shared out to those of one launch."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _run_children(

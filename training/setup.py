@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from corpora import Corpus, prepare_corpus
 from corpora.errors import CorpusError, UserError
+from corpora.processors import count_own_processors
 from corpora.tables import Tables
 from generators.unpadded import UNPADDED, is_unpadded
 from objectives.base import Objective, TextStatistics, levels_of
@@ -80,8 +81,7 @@ def make_accelerator(config: Config) -> Accelerator:
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if computes_in_bf16() else "no"
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // local_world))
+    torch.set_num_threads(config.threads or count_own_processors())
     trackers = list(config.trackers) or None
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=trackers, project_dir=config.out)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
