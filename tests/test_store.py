@@ -141,7 +141,9 @@ def test_a_segmenter_that_was_learned_goes_to_the_processes(path: Path, tmp_path
 
 
 @pytest.mark.parametrize("held_out", [None, "second.txt"])
-def test_how_many_processes_encode_changes_no_byte(path: Path, tmp_path: Path, held_out: str | None) -> None:
+def test_how_many_processes_encode_changes_no_byte(
+    path: Path, tmp_path: Path, held_out: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
     settings = {}
     if held_out:
         (tmp_path / held_out).write_text("A second text stands apart.\n\nIt has two documents. Both are short.\n")
@@ -150,6 +152,7 @@ def test_how_many_processes_encode_changes_no_byte(path: Path, tmp_path: Path, h
     for processes in (2, 5):
         folder = prepare(path, tmp_path / str(processes), processes=processes, **settings).folder
         assert read_files(folder) == alone, processes
+        assert not capfd.readouterr().err  # the processes end without a word
 
 
 def test_more_processes_than_documents_are_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
