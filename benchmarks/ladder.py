@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
 
 
 def draw(found: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None:
-    """Write the bars ."""
+    """Write the bars."""
     names = list(found)
     medians = [np.median(found[name], axis=0) for name in names]
     figure = Figure(figsize=(8.5, 0.4 * len(names) + 1.2), layout="constrained")

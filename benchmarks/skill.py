@@ -83,8 +83,8 @@ def _by_tokens(curve: Mapping[int, list[tuple[int, float]]]) -> Curve:
 
 
 def draw(curves: Mapping[tuple[str, bool], Curve], path: Path) -> None:
-    """Write the picture ."""
-    figure = Figure(figsize=(8.5, 5), layout="constrained")
+    """Write the picture."""
+    figure = Figure(figsize=(8.5, 6), layout="constrained")
     axes = figure.subplots()
     for (name, is_by_token), curve in sorted(curves.items(), key=lambda each: -np.median(each[1][max(each[1])])):
         tokens = [0, *sorted(curve)]
@@ -100,7 +100,13 @@ def draw(curves: Mapping[tuple[str, bool], Curve], path: Path) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(title="solid: one label a text; dashed: one a token", fontsize=9, frameon=False, loc="upper left")
+    figure.legend(
+        title="solid: one label a text; dashed: one a token",
+        fontsize=9,
+        frameon=False,
+        loc="outside lower center",
+        ncols=2 if len(curves) > 1 else 1,
+    )
     write_picture(figure, path)
 
 
