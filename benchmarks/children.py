@@ -26,11 +26,12 @@ class Finished:
 
 
 def run_child(words: Sequence[str], threads: int, variables: dict[str, str] | None = None) -> Finished:
-    """Run `python WORDS...` from the project's folder and wait for it; UserError with its last words where it fails."""
+    """Run `python WORDS...`, which finds the project's modules, and wait; UserError with its last words if it fails."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)} | (variables or {})
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
     wall = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:

@@ -72,7 +72,7 @@ def draw(found: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None
         axes.annotate(f"{loss:.2f}", end, (5, 0), textcoords="offset points", va="center")
     axes.axvline(0, color="grey", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set_xlabel("nats below the entropy of the words' frequencies; at the bars: the loss")
+    axes.set_xlabel("nats below the words' entropy; at the bars: the loss")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
     write_picture(figure, path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from corpora import CorpusSettings, TextSource, prepare_corpus
 
-from .children import Finished, run_child
+from .children import ROOT, Finished, run_child
 from .interleaved import Row, Series
 from .runs import STOCK_DROPOUT, STOCK_MASKING
 from .table import Table, make_parser, run_benchmark
@@ -36,7 +36,7 @@ def measure(options: argparse.Namespace) -> Table:
             more = {"objective": STOCK_MASKING, "micro_batch_size": options.rows, "mixed_precision": "no"}
             more |= {"threads": options.threads, "out": folder / "ours", "cache": empty(folder / "cache")}
             empty(folder / "ours")
-            return run_child(["pretrain.py", *spell(shared | more)], options.threads)
+            return run_child([str(ROOT / "pretrain.py"), *spell(shared | more)], options.threads)
 
         def theirs() -> Finished:
             more = {"out": empty(folder / "theirs"), "threads": options.threads}

@@ -57,6 +57,13 @@ def run_small(name, words, text, path):
     return json.loads(path.read_text())
 
 
+def test_a_process_finds_the_project_and_files_from_where_one_is(tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("read")
+    monkeypatch.chdir(tmp_path)
+    words = ["-c", "import training; print(open('text.txt').read())"]
+    assert children.run_child(words, 1).said == "read"
+
+
 def test_a_ratio_is_that_of_the_medians_and_its_interval_is_of_pairs():
     ratio = ratio_of_medians([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
     assert (ratio.value, ratio.low, ratio.high) == (2.0, 2.0, 2.0)  # each pair is 2 to 1, whichever are drawn
