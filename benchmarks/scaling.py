@@ -115,8 +115,6 @@ def be_child(options: argparse.Namespace) -> None:
             bytes=4 * gradients.numel(),
             all_reduce=float(np.median(waits[1:] or waits)),
         )
-    if world > 1:
-        dist.destroy_process_group()
 
 
 def main(argv: list[str]) -> int:

@@ -63,8 +63,10 @@ def pretrain(config: Config) -> Path:
         finish_run(run, record)
         if accelerator.is_main_process:
             print(closing_words(run), file=sys.stderr)
-        if config.trackers:
-            accelerator.end_training()
+        # Not accelerator.end_training(): it takes the process group from under the model, whose end may then wait for a
+        # thread that waits for it.
+        for tracker in accelerator.trackers:
+            tracker.finish()
     return folder
 
 
