@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 
 def read_ratios(paths: Sequence[Path], clock: str) -> list[tuple[str, float, float, float]]:
@@ -38,6 +39,10 @@ def draw(ratios: Sequence[tuple[str, float, float, float]], path: Path) -> None:
     axes.errorbar(values, places, xerr=spans, fmt="o", color="#0072b2", capsize=3)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set(xscale="log", xlabel="times as fast (95 % interval)", yticks=list(places))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_yticklabels([what for what, *_ in ratios], fontsize=8)
     for place, value in enumerate(values):
         axes.annotate(
