@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from .batch import DeviceTarget, Encoded, Loss, View
+from .cross_entropy import spend_logits
 from .metrics import count_logits, summarise_classes, summarise_detection
 
 # Of the last layer of a classifier: its first loss is that of chance, whatever the width, and all of it gets gradient.
@@ -139,14 +140,20 @@ class MaskedLMHead(Head):
         target = targets[self.target]
         logits = self.logits(encoded.at(target.positions), encoded.word_table).float()
         named = target.pointers.get("named", target.positions)  # where the named token stands, if not where it is asked
-        return self.score(encoded, named, target.values, logits)
+        return self.score(encoded, named, target.values, logits, last_use=self.training)
 
-    def score(self, encoded: Encoded, positions: Tensor, values: Tensor, logits: Tensor) -> Loss:
+    def score(
+        self, encoded: Encoded, positions: Tensor, values: Tensor, logits: Tensor, last_use: bool = False
+    ) -> Loss:
         """Return the loss of logits (N, V), with sums over all targets and over those whose token can't be seen.
 
-        The tokens stand at `positions` (N,). Kept ones are easy, and hide a plateau.
+        The tokens stand at `positions` (N,). Kept ones are easy, and hide a plateau. `last_use`: nobody needs the
+        logits afterwards, so that they may be overwritten.
         """
-        losses = F.cross_entropy(logits, values, reduction="none")  # (N,)
+        if last_use:
+            losses = spend_logits(logits, values)  # (N,)
+        else:
+            losses = F.cross_entropy(logits, values, reduction="none")
         hidden = encoded.input_ids.flatten()[positions] == self.mask_id
         measured = losses.detach().double()
         statistics = {"hidden_loss": (measured * hidden).sum(), "hidden_count": hidden.sum().double()}

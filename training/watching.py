@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from generators.base import Proposed
 from generators.network import run_network
 from objectives.batch import DeviceProposal, Loss, View
+from objectives.cross_entropy import spend_logits
 
 from .model import PretrainingModel
 
@@ -120,9 +121,9 @@ class ModelWatch(TorchFunctionMode):
             self.counts[name] += loss.count
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.inside and args and func in (F.cross_entropy, F.binary_cross_entropy_with_logits):
+        if self.inside and args and func in (F.cross_entropy, spend_logits, F.binary_cross_entropy_with_logits):
             logits = args[0].detach().float()
-            centred = logits - logits.mean(-1, keepdim=True) if func is F.cross_entropy else logits
+            centred = logits if func is F.binary_cross_entropy_with_logits else logits - logits.mean(-1, keepdim=True)
             self.scales[self.inside[-1]].append(float(centred.square().mean().sqrt()))
         return func(*args, **(kwargs or {}))
 
