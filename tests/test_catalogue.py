@@ -189,6 +189,7 @@ def test_the_readmes_table_is_that_of_the_code():
     assert table == write_markdown(read_catalogue(FAMILIES)), "put it right: python -m objectives --markdown README.md"
 
 
+@pytest.mark.slow
 def test_the_table_is_put_between_its_marks_and_nowhere_else(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("# Page\n<!-- objectives -->\nold\n<!-- /objectives -->\nrest\n")

@@ -150,6 +150,7 @@ def test_a_step_without_an_arm_has_no_loss_of_it(folder):
     ]
 
 
+@pytest.mark.slow
 def test_a_stopped_mixture_goes_on_bit_for_bit(folder, monkeypatch):
     settings = {"mix": "mlm; 2*rtd+nsp@0.25-1", "max_steps": 8, "eval_every": 4}
     straight = make_config(folder, out=str(folder / "straight"), **settings)

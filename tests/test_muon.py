@@ -73,6 +73,7 @@ def test_muon_takes_the_layers_and_neither_tables_nor_vectors(tmp_path: Path) ->
     assert all(dict(run.model.named_parameters())[name].ndim == 2 for name in chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adafactor"])
 def test_a_run_with_another_optimizer_goes_on_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
     config = make_config(tmp_path, optimizer=optimizer, max_steps=6)
