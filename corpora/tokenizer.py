@@ -324,13 +324,6 @@ class _Numbering(dict[str, int]):
         return number
 
 
-def encode_sentences(
-    tokenizer: "PreTrainedTokenizerBase", sentences: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Encode once, as `SentenceEncoder.encode` does; for a corpus in many calls keep a SentenceEncoder instead."""
-    return SentenceEncoder(tokenizer.backend_tokenizer.to_str()).encode(sentences)
-
-
 def _read_backend(form: str) -> Tokenizer:
     """Leave out truncation and padding, which a saved tokenizer may carry, and read "[SEP]" in a text as text."""
     backend = Tokenizer.from_str(form)

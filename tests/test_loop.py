@@ -24,6 +24,25 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+def test_trackers_are_ended_and_the_process_group_is_left_to_the_model(tmp_path, monkeypatch):
+    ended = []
+
+    class Tracker:
+        name = "tensorboard"
+
+        def log(self, *_, **__):
+            pass
+
+        def finish(self):
+            ended.append(self)
+
+    tracker = Tracker()
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", lambda self, *_: self.trackers.append(tracker))
+    monkeypatch.setattr("accelerate.Accelerator.end_training", None)  # it would take the group away
+    pretrain(make_config(tmp_path, max_steps=1, trackers=("tensorboard",)))
+    assert ended == [tracker]
+
+
 def gradients_of(config):
     run = make_run(config)
     for head in run.model.heads.values():  # away from the start, where classifiers are almost zero

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from corpora import Corpus, CorpusSettings, TextSource, build, encode, open_corpus, prepare_corpus, store
 from corpora.errors import CorpusError, StorageError, UserError
 from corpora.sentences import RuleSegmenter
-from corpora.tokenizer import encode_sentences
+from tests.encoding import encode_sentences
 
 ROOT = Path(__file__).parent.parent
 WORDS = "river stone cloud winter garden market silver engine letter window harbour copper forest island castle".split()

@@ -22,10 +22,10 @@ from corpora.tokenizer import (
     SPECIAL_TOKENS,
     SentenceEncoder,
     Vocabulary,
-    encode_sentences,
     load_tokenizer,
     train_tokenizer,
 )
+from tests.encoding import encode_sentences
 
 TEXT = [
     "The quick brown fox jumps over the lazy dog, and the dog (who doesn't mind) sleeps on.",
