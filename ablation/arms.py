@@ -23,7 +23,7 @@ OF_THE_STUDY = (
     "profile",
 )  # what a study sets for each run
 ONCE = ("cache", "threads", "mixed_precision", "workers", "trackers")  # what all runs have alike
-_LEARNED = ("objective", "recipe", "mix")
+LEARNED = ("objective", "recipe", "mix")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,79}")
 
 
@@ -37,8 +37,14 @@ class Arm:
     location: str = ""  # of a reference encoder
 
 
-def read_arms(written: Any, problems: list[str]) -> list[Arm]:
-    """Return the trained arms of `arms:`, a list of specifications or a mapping from names, grids expanded."""
+def read_arms(written: Any, problems: list[str], common: Mapping[str, Any] | None = None) -> list[Arm]:
+    """Return the trained arms of `arms:`, a list of specifications or a mapping from names, grids expanded.
+
+    What the runs learn is each arm's own, or else that of `common`, or else what the arm is called.
+    """
+    from objectives import OBJECTIVES
+
+    learned = {key: (common or {})[key] for key in LEARNED if key in (common or {})}
     named: list[tuple[str, Any]] = []
     if isinstance(written, Mapping):
         named = [(str(name), settings) for name, settings in written.items()]
@@ -53,7 +59,15 @@ def read_arms(written: Any, problems: list[str]) -> list[Arm]:
         if settings is not None and not isinstance(settings, Mapping):
             problems.append(f"arm {name} is {settings!r}; write an objective, or a mapping of settings")
             continue
-        arms += _expand(name, dict(settings or {}), problems)
+        settings = dict(settings or {})
+        if learned and not any(key in settings for key in LEARNED):
+            if all(part in OBJECTIVES for part in name.split("+")):
+                problems.append(
+                    f"arm {name} is called like an objective, and would learn the common one; "
+                    f"write {name}: {name}, or call it otherwise"
+                )
+            settings = learned | settings
+        arms += _expand(name, settings, problems)
     names = [arm.name for arm in arms]
     twice = sorted({name for name in names if names.count(name) > 1})
     problems += [
@@ -77,7 +91,7 @@ def name_of_spec(spec: str) -> str:
 def _expand(name: str, settings: dict[str, Any], problems: list[str]) -> Iterator[Arm]:
     """Yield the arm, or one for each cell of its grid."""
     grid = settings.pop("grid", None)
-    if not any(key in settings for key in _LEARNED):
+    if not any(key in settings for key in LEARNED):
         settings["objective"] = name
     if grid is None:
         yield Arm(name=name, settings=settings)
@@ -128,5 +142,3 @@ def check_settings(arms: Sequence[Arm], common: Mapping[str, Any], problems: lis
                 problems.append(f"{where}: {key} is what the study sets for each run; take it out")
             elif key in ONCE and where != "common":
                 problems.append(f"{where}: {key} is the same for all runs; put it under common:")
-            elif key in _LEARNED and where == "common":
-                problems.append(f"common: {key} belongs to an arm; put it under arms:")

@@ -9,7 +9,7 @@ from corpora.errors import UserError
 from training.config import Config
 from training.yaml_settings import read_yaml
 
-from .arms import UNTRAINED, Arm, check_settings, read_arms
+from .arms import LEARNED, UNTRAINED, Arm, check_settings, read_arms
 from .budget import UNITS, Budget, parse_budget
 from .hypotheses import Hypothesis, find_hypothesis_problems, find_unasked
 from .questions import Probing, check_keys, read_mapping, read_probing, suggest
@@ -77,7 +77,8 @@ def make_study(written: Mapping[str, Any], where: str) -> Study:
 
     problems: list[str] = check_keys(written, _KEYS, where)
     common = read_mapping(written, "common", problems)
-    arms = read_arms(written.get("arms"), problems) if "arms" in written else []
+    arms = read_arms(written.get("arms"), problems, common) if "arms" in written else []
+    common = {key: value for key, value in common.items() if key not in LEARNED}  # now each arm's
     if not arms and not problems:
         problems.append(f"{where} has no arms; write arms: [mlm, rtd]")
     check_settings(arms, common, problems)

@@ -26,6 +26,7 @@ def make_run(options: argparse.Namespace, **changes: object) -> Run:
         "mixed_precision": "no",
         "threads": options.threads,
         "held_out_rate": 0.02,
+        "loops": options.loops,
     }
     settings |= changes
     settings.setdefault("micro_batch_size", settings.get("batch_size", 64))

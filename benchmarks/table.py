@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from corpora.console import Parser, run_command
+from training.config import CHOICES
 
 from .interleaved import Ratio, Row, Series
 
@@ -40,6 +41,7 @@ def make_parser(name: str, description: str, **numbers: int) -> Parser:
     parser.add_argument("--corpus", default="builtin", help="text, as for pretrain.py")
     parser.add_argument("--cache", default=None, help="folder for prepared corpora")
     parser.add_argument("--json", default=None, metavar="FILE", help="where to write the table as JSON, too")
+    parser.add_argument("--loops", default="auto", choices=CHOICES["loops"], help="what builds our batches (auto)")
     parser.add_argument(
         "--child", default=None, help=argparse.SUPPRESS
     )  # what a process of the benchmark's own is to do

@@ -9,19 +9,19 @@ from functools import lru_cache
 
 import numpy as np
 
-_GOLDEN = np.uint64(
+GOLDEN = np.uint64(
     0x9E3779B97F4A7C15
 )  # SplitMix64 (Steele et al., 2014): the increment and the two multipliers of its finaliser
-_FIRST = np.uint64(0xBF58476D1CE4E5B9)
-_SECOND = np.uint64(0x94D049BB133111EB)
+FIRST = np.uint64(0xBF58476D1CE4E5B9)
+SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def mix(words: np.ndarray) -> np.ndarray:
     """Scramble uint64 words one to one (SplitMix64's finaliser)."""
     words = words ^ (words >> np.uint64(30))
-    words *= _FIRST
+    words *= FIRST
     words ^= words >> np.uint64(27)
-    words *= _SECOND
+    words *= SECOND
     words ^= words >> np.uint64(31)
     return words
 
@@ -51,7 +51,12 @@ def happens(words: np.ndarray, rate: float) -> np.ndarray:
 
     It is decided by an integer threshold, so that 0 is never and 1 is always.
     """
-    return (words >> np.uint64(32)) < np.uint64(round(rate * 2**32))
+    return (words >> np.uint64(32)) < np.uint64(threshold(rate))
+
+
+def threshold(rate: float) -> int:
+    """Return what the upper 32 bits of a word are below with probability `rate`."""
+    return round(rate * 2**32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +85,8 @@ class Draws:
     def per_place(self, purpose: str, offsets: np.ndarray) -> np.ndarray:
         """Return a word (T,) for every token of the batch, that of `per_token`; example b is offsets[b] to [b + 1]."""
         # state + (place + 1) x golden, with the token's place in its example as its place among the T less the offset.
-        states = self._states(purpose, self.examples) - offsets[:-1].astype(np.uint64) * _GOLDEN
-        multiples = np.arange(1, offsets[-1] + 1, dtype=np.uint64) * _GOLDEN
+        states = self._states(purpose, self.examples) - offsets[:-1].astype(np.uint64) * GOLDEN
+        multiples = np.arange(1, offsets[-1] + 1, dtype=np.uint64) * GOLDEN
         return mix(np.repeat(states, np.diff(offsets)) + multiples)
 
     def halves(self, purpose: str) -> np.ndarray:
@@ -89,10 +94,13 @@ class Draws:
         bits = self._states(purpose, self.examples >> 1) >> np.uint64(63)
         return (bits.astype(np.int64) ^ (self.examples & 1)).astype(bool)
 
+    def key(self, purpose: str) -> np.uint64:
+        """Return what a purpose's words hang on besides the example and the slot."""
+        return np.uint64(hash_fields(self.seed, f"{self.scope}/{purpose}"))
+
     def _states(self, purpose: str, counters: np.ndarray) -> np.ndarray:
-        key = np.uint64(hash_fields(self.seed, f"{self.scope}/{purpose}"))
-        return mix(key + (counters.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+        return mix(self.key(purpose) + (counters.astype(np.uint64) + np.uint64(1)) * GOLDEN)
 
     @staticmethod
     def _words(states: np.ndarray, slots: np.ndarray) -> np.ndarray:
-        return mix(states + (slots.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+        return mix(states + (slots.astype(np.uint64) + np.uint64(1)) * GOLDEN)

@@ -4,10 +4,11 @@ import numpy as np
 
 from corpora import Vocabulary
 
-from .draws import Draws, happens, to_integers, to_uniforms
+from .draws import Draws, happens, threshold, to_integers, to_uniforms
+from .loops import compiled_loops
 from .sequences import Sequences, Target
 
-_LOW = np.uint64(2**24 - 1)  # of a key: a place in an example
+LOW = np.uint64(2**24 - 1)  # of a key: a place in an example
 _LAST = np.uint64(2**64 - 1)  # the key of what can't be chosen
 
 
@@ -48,13 +49,16 @@ def _count_ordinary(sequences: Sequences) -> np.ndarray:  # (B,)
     return np.bincount(sequences.rows[~sequences.is_special], minlength=sequences.num_examples)
 
 
-def choose_independently(words: np.ndarray, rows: np.ndarray, rate: float | np.ndarray) -> np.ndarray:
-    """Say of each word (N,) and its row whether what it stands for is selected, whatever becomes of the others.
+def choose_independently(sequences: Sequences, rate: float | np.ndarray, draws: Draws) -> np.ndarray:
+    """Say of each token (T,) whether it is selected, at one rate or its example's (B,), whatever becomes of the others.
 
-    RoBERTa in `transformers`.
+    RoBERTa in `transformers`. Tokens that are not free are among them.
     """
-    thresholds = np.rint(np.asarray(rate) * 2.0**32).astype(np.uint64)
-    return (words >> np.uint64(32)) < (thresholds[rows] if thresholds.ndim else thresholds)
+    thresholds = np.full(sequences.num_examples, np.rint(np.asarray(rate) * 2.0**32), dtype=np.int64)
+    if (loops := compiled_loops()) is not None:
+        return loops.choose_independently(draws.key("choose"), draws.examples, sequences.offsets, thresholds)
+    words = draws.per_place("choose", sequences.offsets)
+    return (words >> np.uint64(32)) < np.repeat(thresholds, sequences.lengths).astype(np.uint64)
 
 
 def choose_tokens(sequences: Sequences, counts: np.ndarray, draws: Draws) -> np.ndarray:
@@ -62,8 +66,12 @@ def choose_tokens(sequences: Sequences, counts: np.ndarray, draws: Draws) -> np.
 
     Return their positions, ascending. An example with fewer free tokens than its count has all of them chosen.
     """
+    if (loops := compiled_loops()) is not None:
+        return loops.choose(
+            draws.key("choose"), draws.examples, sequences.offsets, sequences.is_free, counts.astype(np.int64)
+        )
     keys = draws.per_place("choose", sequences.offsets)
-    keys &= ~_LOW
+    keys &= ~LOW
     keys |= sequences.places.astype(np.uint64)  # of equal words the first comes first
     keys[~sequences.is_free] = _LAST
     limits = nth_of_rows(sequences, keys, counts)
@@ -94,13 +102,27 @@ def hide_tokens(
 
     `deciding` (N,) are positions too: tokens that name the same one share its fate, each random one still its own.
     """
+    ordinary = vocabulary.ordinary_ids
+    if (loops := compiled_loops()) is not None:
+        return loops.hide(
+            sequences.token_ids,
+            sequences.offsets,
+            positions,
+            positions if deciding is None else deciding,
+            draws.key("action"),
+            draws.key("token"),
+            draws.examples,
+            ordinary,
+            vocabulary.mask_id,
+            threshold(mask_token_rate),
+            threshold(mask_token_rate + random_token_rate),
+        )
     rows, places = sequences.rows[positions], sequences.places[positions]
     action = draws.per_token("action", rows, places if deciding is None else sequences.places[deciding])
     masked = happens(action, mask_token_rate)
     shown = np.where(masked, vocabulary.mask_id, sequences.token_ids[positions])
     randomised = np.flatnonzero(happens(action, mask_token_rate + random_token_rate) & ~masked)
     words = draws.per_token("token", rows[randomised], places[randomised])
-    ordinary = vocabulary.ordinary_ids
     shown[randomised] = ordinary[to_integers(words, len(ordinary))]
     return shown
 

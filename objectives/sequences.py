@@ -15,6 +15,7 @@ from corpora.passages import Passages
 from corpora.tables import Tables
 
 from .batch import MAIN
+from .loops import compiled_loops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,47 +264,34 @@ def frame(corpus: Corpus, pieces: Pieces, num_examples: int, vocabulary: Vocabul
 
     RoBERTa: two separators between A and B.
     """
-    lengths, rows = pieces.ends - pieces.starts, pieces.rows
-    room = np.bincount(rows, lengths, num_examples).astype(np.int64)
-    is_second = pieces.segments == 1
-    has_second = np.zeros(num_examples, dtype=np.int64)
-    has_second[rows[is_second]] = 1
-    offsets = np.zeros(num_examples + 1, dtype=np.int64)
-    np.cumsum(room + 2 + has_second * vocabulary.num_separators, out=offsets[1:])
-
-    before = np.cumsum(lengths) - lengths  # tokens of the pieces before, then of those before in the same example
-    before -= (np.cumsum(room) - room)[rows]
-    firsts = offsets[rows] + 1 + pieces.segments * vocabulary.num_separators + before  # where each piece comes to stand
-    total = int(offsets[-1])
-    reach = np.diff(firsts, append=total)  # up to the next piece; the special tokens between them are put in below
-    reach[:1] += firsts[:1]
-
-    pairs = np.flatnonzero(has_second)
-    between = offsets[pairs] + 1 + np.bincount(rows, lengths * ~is_second, num_examples).astype(np.int64)[pairs]
-    separators = [between + number for number in range(vocabulary.num_separators)]
-    special = np.concatenate([offsets[:-1], offsets[1:] - 1, *separators])
-    source = np.arange(total) + np.repeat(pieces.starts - firsts, reach)
-    source[special] = 0
-    token_ids = corpus.token_ids[source].astype(np.int64)
-    token_ids[special] = vocabulary.sep_id
-    token_ids[offsets[:-1]] = vocabulary.cls_id
-    is_special = np.zeros(total, dtype=bool)
-    is_special[special] = True
+    loops = compiled_loops()
+    build = _frame_by_arrays if loops is None else loops.frame
+    offsets, token_ids, is_special, source = build(
+        corpus.token_ids,
+        pieces.starts,
+        pieces.ends,
+        pieces.rows,
+        pieces.segments,
+        num_examples,
+        vocabulary.cls_id,
+        vocabulary.sep_id,
+        vocabulary.num_separators,
+    )
 
     def spread(values: np.ndarray, at_special: int) -> np.ndarray:
-        spread = np.repeat(values, reach)
-        spread[special] = at_special
+        spread = np.full(len(token_ids), at_special, dtype=np.int64)
+        spread[~is_special] = np.repeat(values, pieces.ends - pieces.starts)
         return spread
 
     def make_segments() -> np.ndarray:
-        if not len(pairs):
-            return np.zeros(total, dtype=np.int64)
+        if not pieces.segments.any():
+            return np.zeros(len(token_ids), dtype=np.int64)
         segments = spread(pieces.segments, 0)
-        segments[offsets[1:] - 1] = has_second
+        segments[offsets[1:] - 1] = np.bincount(pieces.rows, pieces.segments, num_examples) > 0
         return segments
 
     def number_pieces() -> np.ndarray:  # within their example
-        return spread(np.arange(len(rows)) - np.searchsorted(rows, rows), -1)
+        return spread(np.arange(len(pieces.rows)) - np.searchsorted(pieces.rows, pieces.rows), -1)
 
     def find_word_starts() -> np.ndarray:
         return corpus.gather_word_starts(source) & ~is_special
@@ -316,3 +304,44 @@ def frame(corpus: Corpus, pieces: Pieces, num_examples: int, vocabulary: Vocabul
         make_pieces=number_pieces,
     )
     return Sequences(token_ids=token_ids, original_ids=token_ids, is_free=~is_special, layout=layout)
+
+
+def _frame_by_arrays(
+    tokens: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    rows: np.ndarray,
+    segments: np.ndarray,
+    num_examples: int,
+    cls_id: int,
+    sep_id: int,
+    num_separators: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `compiled.frame` does."""
+    lengths = ends - starts
+    room = np.bincount(rows, lengths, num_examples).astype(np.int64)
+    is_second = segments == 1
+    has_second = np.zeros(num_examples, dtype=np.int64)
+    has_second[rows[is_second]] = 1
+    offsets = np.zeros(num_examples + 1, dtype=np.int64)
+    np.cumsum(room + 2 + has_second * num_separators, out=offsets[1:])
+
+    before = np.cumsum(lengths) - lengths  # tokens of the pieces before, then of those before in the same example
+    before -= (np.cumsum(room) - room)[rows]
+    firsts = offsets[rows] + 1 + segments * num_separators + before  # where each piece comes to stand
+    total = int(offsets[-1])
+    reach = np.diff(firsts, append=total)  # up to the next piece; the special tokens between them are put in below
+    reach[:1] += firsts[:1]
+
+    pairs = np.flatnonzero(has_second)
+    between = offsets[pairs] + 1 + np.bincount(rows, lengths * ~is_second, num_examples).astype(np.int64)[pairs]
+    separators = [between + number for number in range(num_separators)]
+    special = np.concatenate([offsets[:-1], offsets[1:] - 1, *separators])
+    source = np.arange(total) + np.repeat(starts - firsts, reach)
+    source[special] = 0
+    token_ids = tokens[source].astype(np.int64)
+    token_ids[special] = sep_id
+    token_ids[offsets[:-1]] = cls_id
+    is_special = np.zeros(total, dtype=bool)
+    is_special[special] = True
+    return offsets, token_ids, is_special, source

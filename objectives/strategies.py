@@ -90,8 +90,7 @@ def choose_by(
     chosen = STRATEGIES[strategy]
     units = None if strategy == "tokens" else cut_units(strategy, sequences, draws, longest, collocations)
     if count == "bernoulli":
-        words = draws.per_place("choose", sequences.offsets)
-        is_chosen = choose_independently(words, sequences.rows, rate)
+        is_chosen = choose_independently(sequences, rate, draws)
         if units is None:
             positions = np.flatnonzero(is_chosen & sequences.is_free)
             return positions, positions

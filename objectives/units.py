@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .draws import Draws, to_uniforms
+from .loops import compiled_loops
 from .sequences import Sequences, expand_ranges
 
 
@@ -40,6 +41,9 @@ class Units:
 
 def cut_words(sequences: Sequences) -> Units:
     """Return the words, each a unit."""
+    if (loops := compiled_loops()) is not None:
+        positions, starts = loops.cut_words(sequences.is_free, sequences.pieces, sequences.is_word_start)
+        return Units(positions=positions, word_starts=starts, unit_starts=starts)
     positions = np.flatnonzero(sequences.is_free)
     starts = np.flatnonzero((opens_stretch(sequences) | sequences.is_word_start)[positions])
     return Units(positions=positions, word_starts=starts, unit_starts=starts)
@@ -99,6 +103,10 @@ def choose_units(sequences: Sequences, units: Units, counts: np.ndarray, draws: 
     chosen at random; then shorter ones still have their chance, so that at most a few tokens are missing (with "token"
     none). The first unit that is drawn is taken however long it is, at one word at least.
     """
+    loops = compiled_loops()
+    if loops is not None and within == "unit":
+        key, counts = draws.key("choose"), counts.astype(np.int64)
+        return loops.choose_whole(key, draws.examples, sequences.offsets, units.positions, units.unit_starts, counts)
     parts = {"unit": units.unit_starts, "word": units.word_starts, "token": np.arange(len(units.positions))}[within]
     heads = units.positions[units.unit_starts]
     rows, words = sequences.rows[heads], draws.per_place("choose", sequences.offsets)[heads]

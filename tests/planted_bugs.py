@@ -547,4 +547,25 @@ MORE = (
         "pass",
         "tests/test_order_family.py::test_within_a_paragraph_no_example_goes_beyond_one[sop]",
     ),
+    (
+        "compiled loops choose one token more",
+        "objectives/compiled.py",
+        "return inside[place - before]",
+        "return inside[place - before] + _ONE",
+        "tests/test_loops.py::test_choosing_and_hiding_are_the_same_whatever_is_free",
+    ),
+    (
+        "compiled loops pass over a unit that is drawn first and does not fit",
+        "objectives/compiled.py",
+        "if end - begin <= room or is_first:",
+        "if end - begin <= room:",
+        "tests/test_loops.py::test_choosing_and_hiding_are_the_same_whatever_is_free",
+    ),
+    (
+        "compiled loops give a random token the chance of the one that decides for it",
+        "objectives/compiled.py",
+        "word = _draw(token_state, position - offsets[row])",
+        "word = _draw(token_state, deciding[number] - offsets[row])",
+        "tests/test_loops.py::test_choosing_and_hiding_are_the_same_whatever_is_free",
+    ),
 )

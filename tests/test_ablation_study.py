@@ -69,7 +69,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     told = problems_of(
         tmp_path,
         sedes=3,
-        common={"encodr": "tiny", "seed": 3, "objective": "mlm"},
+        common={"encodr": "tiny", "seed": 3},
         arms={"mlm": {"objective": "mln"}, "rtd": {"threads": 2, "learning_rate": "fast"}},
         budget={"flop": 1},
         fairness="money",
@@ -83,7 +83,6 @@ def test_all_mistakes_are_told_at_once(tmp_path):
         "sedes is unknown; did you mean seeds?",
         "encodr is unknown; did you mean encoder?",
         "common: seed is what the study sets for each run; take it out",
-        "common: objective belongs to an arm; put it under arms:",
         "arm rtd: threads is the same for all runs; put it under common:",
         "arm mlm: objective 'mln' is unknown; did you mean 'mlm'?",
         "learning_rate is 'fast'; it must be a number",
@@ -96,6 +95,18 @@ def test_all_mistakes_are_told_at_once(tmp_path):
         "hypothesis one has no claim",
     ):
         assert words in text, words
+
+
+def test_what_is_learned_may_be_common(tmp_path):
+    path = write(tmp_path, common={"objective": "mlm"}, arms={"plain": {}, "wide": {"encoder": "mini"}, "rtd": "rtd"})
+    study = read_study(path)
+    assert [study.config_of(arm).build_objectives()[0].name for arm in study.trained] == ["mlm", "mlm", "rtd"]
+    (problem,) = problems_of(tmp_path, common={"objective": "mlm"}, arms={"plain": {}, "nsp": {"dropout": 0.1}})
+    assert problem == (
+        "arm nsp is called like an objective, and would learn the common one; write nsp: nsp, or call it otherwise"
+    )
+    mixed = read_study(write(tmp_path, common={"recipe": "bert"}, arms={"berts": {}, "ours": {"objective": "mlm"}}))
+    assert [("recipe" in arm.settings) for arm in mixed.trained] == [True, False]
 
 
 def test_two_arms_of_one_name_are_refused(tmp_path):

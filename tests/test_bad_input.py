@@ -158,6 +158,7 @@ def test_a_file_of_nuls_is_no_text(tmp_path, capsys):
     assert "zeros.txt is no text" in fails(capsys, command(tmp_path, "--corpus", tmp_path / "zeros.txt"))
 
 
+@pytest.mark.slow
 def test_a_long_line_is_cut_and_counted(tmp_path, capsys):
     (tmp_path / "long.txt").write_text("barol demanto felei gish. " * (3_000_000 // 26))
     said = succeeds(capsys, command(tmp_path, "--corpus", tmp_path / "long.txt"))
@@ -230,6 +231,7 @@ def test_a_tokenizer_without_a_special_token_is_refused(tmp_path, trained, capsy
     assert f"lacks {missing}: add with" in line and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_larger_than_the_encoder_is_refused(tmp_path, trained, text, capsys):
     larger = command(tmp_path, "--corpus", text, "--vocab_size", 400, "--out", tmp_path / "larger")
     succeeds(capsys, larger)
@@ -238,6 +240,7 @@ def test_a_vocabulary_larger_than_the_encoder_is_refused(tmp_path, trained, text
     assert re.search(r"tokenizer has 2\d\d tokens and the encoder '.*' rows for 200; give --tokenizer", line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [".", "heads/mlm"])
 def test_an_exported_encoder_goes_on_with_its_own_tokenizer(tmp_path, trained, text, capsys, part):
     """Another text gives another tokenizer of the same size, whose ids would mean other words to this encoder."""
@@ -362,6 +365,7 @@ def test_a_run_whose_record_is_damaged_is_not_resumed(trained, tmp_path, capsys,
     assert "run.json" in fails(capsys, ["--resume", folder]) and (folder / "run.json").read_text() == record
 
 
+@pytest.mark.slow
 def test_a_run_whose_corpus_is_gone_or_changed_is_not_resumed_and_goes_on_when_it_is_back(tmp_path, text, capsys):
     succeeds(capsys, command(tmp_path, "--corpus", text))
     content = text.read_text()
@@ -375,6 +379,7 @@ def test_a_run_whose_corpus_is_gone_or_changed_is_not_resumed_and_goes_on_when_i
     assert "after step 4 of 4" in succeeds(capsys, ["--resume", tmp_path / "run"])
 
 
+@pytest.mark.slow
 def test_paths_may_be_relative_with_spaces_quotes_and_brackets(tmp_path, text, capsys, monkeypatch):
     (tmp_path / "it's here").mkdir()
     text.rename(tmp_path / "it's here" / 'a [b] "c" *.txt')
@@ -419,6 +424,7 @@ def test_with_every_checkpoint_broken_nothing_is_trained(trained, tmp_path, caps
     assert snapshot(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 4])
 def test_a_full_disk_ends_the_run_and_keeps_the_earlier_checkpoint(tmp_path, text, capsys, monkeypatch, step):
     save = safetensors.torch.save_file
@@ -471,6 +477,7 @@ def test_a_log_that_cant_be_written_ends_the_run(tmp_path, text, capsys, monkeyp
 # Interruptions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, text, trained, capsys, monkeypatch, workers):
     taken = loop.take_step

@@ -251,8 +251,9 @@ def test_what_a_whole_word_is_reaches_the_stock_collator(tmp_path):
 def test_options_are_told(capsys):
     parser = table.make_parser("step", "what it does", rows=3)
     assert isinstance(parser, argparse.ArgumentParser)
-    shared = {"corpus": "builtin", "cache": None, "json": None, "child": None, "pairs": 5, "warm_up": 2, "threads": 1}
-    assert vars(parser.read(["--rows", "4"])) == shared | {"rows": 4}
+    shared = {"corpus": "builtin", "cache": None, "json": None, "child": None, "loops": "auto"}
+    numbers = {"pairs": 5, "warm_up": 2, "threads": 1, "rows": 4}
+    assert vars(parser.read(["--rows", "4"])) == shared | numbers
     assert Path(children.ROOT, "pretrain.py").is_file()
 
 

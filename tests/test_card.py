@@ -249,6 +249,7 @@ def test_losses_that_are_not_numbers_do_not_stop_the_card(tmp_path):
     assert ["`mlm`", "loss (nats)", "–", "ln V 9.010, unigram 6.890"] in read_rows(card)
 
 
+@pytest.mark.slow
 def test_a_second_card_replaces_the_first_and_leaves_nothing_beside_it(tmp_path):
     for seed in (1, 2):
         record = make_record()

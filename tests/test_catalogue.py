@@ -182,6 +182,7 @@ def test_a_mistake_is_one_line(capsys, argv, problem):
     assert out == "" and err.startswith(problem) and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_readmes_table_is_that_of_the_code():
     text = (ROOT / "README.md").read_text()
     assert text.count("<!-- objectives -->") == text.count("<!-- /objectives -->") == 1

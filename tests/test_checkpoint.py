@@ -340,6 +340,7 @@ def test_a_linked_checkpoint_is_refused_and_a_moved_run_is_not(tmp_path: Path) -
         load_newest(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_hundreds_of_flipped_bits_and_cuts_never_load(tmp_path: Path) -> None:
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
@@ -591,6 +592,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_waiting_for_the_disk")
 @pytest.mark.parametrize("torn", [False, True], ids=["after", "torn"])
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)

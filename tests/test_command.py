@@ -239,7 +239,7 @@ def test_resume_takes_the_settings_of_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(HARMLESS - {"resume", "trackers", "cache", "snapshots"}))
 def test_what_changes_nothing_that_is_learned_may_change(tmp_path: Path, name: str) -> None:
     run = record_run(tmp_path, objective="rtd")
-    value = True if getattr(Config(), name) is False else 9
+    value = "numpy" if name == "loops" else True if getattr(Config(), name) is False else 9
     config = parse(["--resume", run, f"--{name}", str(value).lower()])
     assert config == dataclasses.replace(Config(objective="rtd", out=run, resume=run), **{name: value})
 

@@ -56,6 +56,7 @@ def test_flops_are_the_profilers_within_two_per_cent(folder, objective):
     assert counted == pytest.approx(profile(run, 5), rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECIAL)
 def test_other_architectures_and_mixtures_are_counted_as_well(folder, name):
     run = open_run(folder, **SPECIAL[name])

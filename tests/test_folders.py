@@ -220,6 +220,7 @@ def test_truncations_are_detected(shared_folder: Path) -> None:
     verify_folder(shared_folder)
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_detected(shared_folder: Path) -> None:
     draws = random.Random(0)
     places = [(name, bit) for name, content in read_all(shared_folder).items() for bit in range(8 * len(content))]
@@ -409,6 +410,7 @@ def check_mutants(folder: Path, num_examples: int) -> None:
     verify_folder(folder)
 
 
+@pytest.mark.slow
 def test_no_mutant_of_a_manifest_is_accepted(shared_folder: Path) -> None:
     check_mutants(shared_folder, 400)
 

@@ -63,6 +63,7 @@ def test_the_detectors_gradient_reaches_the_rows_that_it_read_and_nothing_of_the
     assert torch.equal(touched[padding + 1 :], read[padding + 1 :])
 
 
+@pytest.mark.slow
 def test_the_generators_table_learns_the_same_whatever_the_detectors_weight(corpus):
     """Invariant 41; under hard sharing it does not."""
     for sharing, same in (("gdes", True), ("hard", False)):

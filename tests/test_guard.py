@@ -163,6 +163,7 @@ def test_an_arm_of_a_mixture_is_due_after_a_quarter_of_its_own_span(folder):
     assert told[7] == [] and told[8] == told[12] == ["nsp"]
 
 
+@pytest.mark.slow
 def test_a_run_says_it_in_its_log_once_and_a_resumed_one_no_second_time(tmp_path, capsys):
     config = make_config(tmp_path, objective="sentence_shuffle", eval_every=3, learning_rate=1e-9, max_steps=9)
     pretrain(config)

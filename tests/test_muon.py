@@ -104,6 +104,7 @@ def test_adafactor_keeps_a_row_and_a_column_and_takes_the_rate_as_it_is(tmp_path
     assert kept == sum(matrix.shape) + 1  # a row, a column, and the size of the matrix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["tiny", "bert-tiny", "electra-tiny", "roberta-tiny", "deberta-v2-tiny"])
 def test_layers_that_are_computed_again_learn_the_same_and_keep_less(encoder: str, tmp_path: Path) -> None:
     weights, kept = [], []

@@ -46,6 +46,7 @@ def test_the_linear_probe_is_scikit_learns(task):
         assert 0.3 < ours.test[0] < 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", [(20, 20_000, 32, 2, 4.0, 1), (21, 20_000, 48, 5, 2.0, 1), (22, 20_000, 64, 17, 1.5, 1)]
 )
@@ -159,6 +160,7 @@ def test_the_metrics_are_scikit_learns():
     assert np.isnan(score("auroc", np.ones(3, int), np.zeros(3, int), np.ones(3)))
 
 
+@pytest.mark.slow
 def test_random_word_vectors_have_no_selectivity():
     """Vectors that say which word it is, and nothing of its class, serve both tasks alike."""
     rng = np.random.default_rng(8)
@@ -176,6 +178,7 @@ def test_random_word_vectors_have_no_selectivity():
     assert fit_linear(meaningful[None], labels, split, control_labels=control).selectivity[0] > 0.1
 
 
+@pytest.mark.slow
 def test_a_hidden_layer_learns_what_a_line_cannot():
     rng = np.random.default_rng(9)
     items = rng.normal(size=(3000, 2)).astype(np.float32)

@@ -99,6 +99,7 @@ def test_the_first_two_sentences_of_paragraphs_fail_and_controlled_pairs_pass(po
     assert max(surface["first"], surface["second"], surface["words"]) < 0.59  # 300 test items: three errors are .087
 
 
+@pytest.mark.slow
 def test_uniform_replacement_fails_by_frequency_and_matched_replacement_passes():
     pool = build_pool(invent_documents(count=80, exponent=1.8), seed=0)
     naive = build_naive_replacement(pool, SIZE)

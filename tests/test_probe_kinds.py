@@ -109,6 +109,7 @@ def test_every_kind_is_in_the_table() -> None:
     assert set(KINDS) == set(Kind.__args__)
 
 
+@pytest.mark.slow
 def test_a_planted_tree_is_a_row_of_every_layer(results: Results) -> None:
     layers = results.list_layers("a", "dependency_tree")
     assert [score.layer for score in layers] == [0, 1]
@@ -122,6 +123,7 @@ def test_a_planted_tree_is_a_row_of_every_layer(results: Results) -> None:
     assert distances.low <= distances.score <= distances.high
 
 
+@pytest.mark.slow
 def test_a_token_that_its_neighbours_tell_is_named_and_its_loss_explained(results: Results) -> None:
     (named, explained) = [s for s in results.scores if (s.encoder, s.probe) == ("a", "masked_readout")]
     assert (named.subset, named.layer, named.metric) == (ALL, 1, "top1") and (explained.subset) == LOSS
@@ -132,6 +134,7 @@ def test_a_token_that_its_neighbours_tell_is_named_and_its_loss_explained(result
     assert summary is not None and summary.score == named.score and summary.layers == (1,)
 
 
+@pytest.mark.slow
 def test_tokens_at_random_explain_nothing(folder: Path) -> None:
     probe = plant_tokens(is_random=True)
     store = FeatureStore(load_encoder(folder), [probe])
@@ -156,6 +159,7 @@ def test_a_tokenizer_without_a_mask_is_said(tmp_path: Path) -> None:
         KINDS["readout"](plant_tokens(), FeatureStore(encoder, []), HowToProbe(), False)
 
 
+@pytest.mark.slow
 def test_a_tree_s_test_items_are_the_same_for_an_encoder_that_reads_less(folder: Path) -> None:
     probe = plant_trees()
     texts = [text + (" bar" * 60 if number >= 200 else "") for number, text in enumerate(probe.texts)]
@@ -165,6 +169,7 @@ def test_a_tree_s_test_items_are_the_same_for_an_encoder_that_reads_less(folder:
     assert reached[0].items == 60 * (LENGTH - 1) and described.items["test"] == int((probe.split == TEST).sum())
 
 
+@pytest.mark.slow
 def test_the_record_reads_back(results: Results, tmp_path: Path) -> None:
     write_results(tmp_path / "results.json", results)
     assert read_results(tmp_path / "results.json").scores == results.scores

@@ -42,6 +42,7 @@ def test_features_that_hold_the_label_compress_more_than_tenfold(num_classes):
     assert code.bits[0] > first
 
 
+@pytest.mark.slow
 def test_shuffled_labels_do_not_compress():
     rng = np.random.default_rng(2)
     labels = np.tile(np.arange(4), 500)
@@ -60,6 +61,7 @@ def test_a_class_that_comes_late_costs_little():
     assert 0 < after.bits[0] - before.bits[0] < 60
 
 
+@pytest.mark.slow
 def test_a_better_layer_costs_fewer_bits():
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 2000)

@@ -53,6 +53,7 @@ def test_neighbours_are_joined_in_43_percent_of_ewts_arcs(trees):
     assert 100 * probe.surface["linear_chain"] == pytest.approx(43.0, abs=0.05)
 
 
+@pytest.mark.slow
 @wants_blimp
 def test_the_shorter_sentence_is_a_coin_in_blimp():
     """51.0 over all 67 paradigms (research, with other code); here it is counted again for those at hand."""

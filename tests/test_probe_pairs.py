@@ -208,6 +208,7 @@ def blimp(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_the_same_figures(blimp, tokenizer, tmp_path, capsys):
     model = save_model(BertForMaskedLM, tokenizer, tmp_path / "mlm")
     out = tmp_path / "report.json"

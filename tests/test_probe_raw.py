@@ -220,6 +220,7 @@ def test_counts_of_the_pretraining_text_are_gone_by(documents):
     assert bounds[3] <= counts[word_of(probe, i).lower()] < bounds[4]
 
 
+@pytest.mark.slow
 def test_a_text_that_is_too_small_is_said_to_be(documents, capsys):
     with pytest.raises(
         UserError, match=r"^probe long_swap: the text gives \d+ training, \d+ development, \d+ test items"

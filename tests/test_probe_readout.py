@@ -50,6 +50,7 @@ def encoder(tokenizer, tmp_path_factory):
     return load(config, BertModel, tokenizer, tmp_path_factory.mktemp("encoder"))
 
 
+@pytest.mark.slow
 def test_the_readout_finds_what_the_body_carries_and_leaves_the_body_alone(encoder):
     before = {name: tensor.clone() for name, tensor in encoder.network.state_dict().items()}
     result = masked_readout(encoder, write_texts(400, 0), write_texts(60, 1), SETTINGS, with_twin=False)

@@ -128,6 +128,7 @@ def simulated_arms(rng, seed_deviation, num_items=100, num_seeds=5, shift=0.0):
     return arm(shift), arm(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed_deviation", [0.0, 0.03, 0.3])
 def test_false_claims_stay_at_their_level_with_five_seeds(seed_deviation):
     rng = np.random.default_rng(4)

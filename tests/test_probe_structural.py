@@ -65,6 +65,7 @@ def test_rank_correlations_are_scipys():
     assert distance_spearman(made, true) == pytest.approx(theirs, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_planted_tree_is_recovered_in_its_layer_only():
     rng = np.random.default_rng(2)
     vectors, heads, offsets = planted(300, rng)

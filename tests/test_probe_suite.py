@@ -137,6 +137,7 @@ def test_encoders_of_one_architecture_share_an_untrained_twin(results: Results) 
     assert len({each.weights for each in results.encoders}) == 7
 
 
+@pytest.mark.slow
 def test_an_encoder_that_fails_is_named_and_leaves_nothing_behind(folders: dict[str, Path], tmp_path: Path) -> None:
     broken = BertModel.from_pretrained(folders["wide"])
     broken.encoder.layer[0].output.dense.weight.data.fill_(float("nan"))
@@ -152,6 +153,7 @@ def test_an_encoder_that_fails_is_named_and_leaves_nothing_behind(folders: dict[
         run_suite([failing], Built(probes=[make_probe()]), HowToProbe())
 
 
+@pytest.mark.slow
 def test_a_cache_is_used_again(folders: dict[str, Path], tmp_path: Path) -> None:
     how = HowToProbe(cache=tmp_path / "cache", mix=False)
     first = run_suite([member(folders, "a")], Built(probes=[make_probe()]), how)

@@ -97,6 +97,7 @@ def test_punkt_learns_an_abbreviation_of_the_text() -> None:
     assert not any(sentence.endswith("qx.") for sentence in cut(PunktSegmenter(iter([text * 30])), text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

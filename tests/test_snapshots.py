@@ -29,6 +29,7 @@ def runs(tmp_path_factory):
     return plain, kept
 
 
+@pytest.mark.slow
 def test_snapshots_change_nothing_of_what_is_learned(runs):
     plain, kept = runs
     one, other = (load_newest(run / "checkpoints").tensors for run in runs)
@@ -39,6 +40,7 @@ def test_snapshots_change_nothing_of_what_is_learned(runs):
     assert not (plain / "snapshots").exists()
 
 
+@pytest.mark.slow
 def test_each_snapshot_is_the_encoder_of_its_step_whole(runs):
     _, kept = runs
     assert sorted(int(folder.name) for folder in (kept / "snapshots").iterdir()) == [0, 3, 5, 8]
@@ -52,6 +54,7 @@ def test_each_snapshot_is_the_encoder_of_its_step_whole(runs):
     assert "embeddings.word_embeddings.weight" in changed and len(changed) > len(first) / 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_makes_the_snapshots_that_are_left(runs, tmp_path, monkeypatch):
     _, kept = runs
     config = make_config(tmp_path, out=str(tmp_path / "run"), corpus=str(kept.parent / "text.txt"), objective="rtd+nsp")

@@ -132,6 +132,7 @@ def test_how_sentences_are_batched_changes_no_byte(path: Path, tmp_path: Path, m
     assert read_files(whole.folder) == read_files(pieces.folder) == read_files(characters.folder)
 
 
+@pytest.mark.slow
 def test_a_segmenter_that_was_learned_goes_to_the_processes(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("nltk")
     alone = prepare(path, tmp_path / "alone", segmenter="punkt")
@@ -140,6 +141,7 @@ def test_a_segmenter_that_was_learned_goes_to_the_processes(path: Path, tmp_path
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_out", [None, "second.txt"])
 def test_how_many_processes_encode_changes_no_byte(
     path: Path, tmp_path: Path, held_out: str | None, capfd: pytest.CaptureFixture[str]
@@ -187,6 +189,7 @@ os.write(2, b"outlived\\n")
 """
 
 
+@pytest.mark.slow
 def test_a_process_ends_when_its_parent_is_killed(path: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from corpora import CorpusSettings, TextSource, encode, prepare_corpus; "
@@ -235,6 +238,7 @@ def test_unigram_counts_and_entropy_are_those_of_the_training_side(path: Path, c
     assert corpus.unigram_entropy == pytest.approx(-(rates * np.log(rates)).sum())
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_is_stored_in_32_bits(path: Path, tmp_path: Path, cache: Path) -> None:
     vocabulary = {f"filler{number}": number for number in range(70_000)}
     words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS, *(word.capitalize() for word in WORDS)]

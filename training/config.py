@@ -27,6 +27,7 @@ HARMLESS = frozenset(
         "snapshots",
         "profile",
         "workers",
+        "loops",
         "trackers",
         "cache",
         "threads",
@@ -155,6 +156,9 @@ class Config:
     """CPU threads of each process; by default the cores divided by the processes of this machine."""
     workers: int = 0
     """Processes that build batches; 0 builds them in the main one, which is almost always fast enough."""
+    loops: str = "auto"
+    """What builds batches, the same to the bit: numpy, or compiled loops (numba, the extra `compiled`), three times as
+    fast; auto takes those where a GPU computes the steps and numba is there."""
 
     log_every: int = 50
     """Steps between log lines."""
@@ -308,6 +312,7 @@ CHOICES = {
     "embedding_init": ("auto", "random", "cooccurrence"),
     "mixed_precision": ("auto", "no", "bf16"),
     "attention": ("auto", "unpadded", "eager", "sdpa"),
+    "loops": ("auto", "numpy", "compiled"),
 }
 _AT_LEAST = {
     "vocab_size": 100,

@@ -20,6 +20,7 @@ from corpora.tables import Tables
 from generators.unpadded import UNPADDED, is_unpadded
 from objectives.base import Objective, TextStatistics, levels_of
 from objectives.draws import hash_fields
+from objectives.loops import compiled_loops, use_compiled
 
 from .config import Config
 from .embeddings import start_from_cooccurrences
@@ -93,6 +94,18 @@ def make_accelerator(config: Config) -> Accelerator:
     return accelerator
 
 
+def choose_loops(asked: str, progress: bool) -> None:
+    """Let this process build batches by compiled loops where that is asked for, or where steps are short: on a GPU."""
+    try:
+        use_compiled(asked == "compiled" or (asked == "auto" and torch.cuda.is_available()))
+    except ImportError as error:
+        use_compiled(False)
+        if asked == "compiled":
+            raise UserError(f"--loops compiled needs numba ({error}); pip install 'numba>=0.61'") from error
+    if progress and (loops := compiled_loops()) is not None and not loops.is_cached():
+        print("compiling the loops that build batches, once on this machine: some ten seconds", file=sys.stderr)
+
+
 def computes_in_bf16() -> bool:
     """Say whether the processor has bfloat16 arithmetic of its own (emulated, it is slower than float32)."""
     if torch.cuda.is_available():
@@ -106,6 +119,7 @@ def computes_in_bf16() -> bool:
 
 def build_run(config: Config, accelerator: Accelerator, folder: Path) -> Run:
     """Prepare the corpus, then make the stream, the model and the optimizer."""
+    choose_loops(config.loops, accelerator.is_local_main_process)
     arms = config.build_arms()
     objectives = tuple(objective for arm in arms for objective in arm.objectives)
     check_apart(config)

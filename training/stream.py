@@ -14,6 +14,7 @@ from corpora.tables import Tables
 from objectives.base import Corruption, Objective
 from objectives.batch import MAIN, Batch, DeviceProposal, DeviceTarget, View
 from objectives.draws import Draws, hash_fields, mix
+from objectives.loops import compiled_loops
 from objectives.sequences import (
     Arrangement,
     Context,
@@ -246,18 +247,22 @@ def to_batch(flat: Flat, vocabulary: Vocabulary) -> Batch:
 def _lay_out(text: TextView, vocabulary: Vocabulary) -> tuple[View, Place]:
     """Return the padded rows, and what says of tokens where they stand in the flattened rows."""
     layout = text.sequences.layout
-    is_inside = layout.is_inside
-    input_ids = np.full(is_inside.shape, vocabulary.pad_id, dtype=np.int64)
-    input_ids[is_inside] = text.sequences.token_ids
-    segments = np.zeros(is_inside.shape, dtype=np.int64)
+    length = int(layout.lengths.max())
+    if (loops := compiled_loops()) is not None:
+        input_ids, attention_mask = loops.pad(text.sequences.token_ids, layout.offsets, length, vocabulary.pad_id)
+    else:
+        input_ids = np.full(layout.is_inside.shape, vocabulary.pad_id, dtype=np.int64)
+        input_ids[layout.is_inside] = text.sequences.token_ids
+        attention_mask = layout.is_inside.astype(np.int64)
+    segments = np.zeros(input_ids.shape, dtype=np.int64)
     if layout.segments.any():
-        segments[is_inside] = layout.segments
-    attention_mask = is_inside.astype(np.int64)
+        segments[layout.is_inside] = layout.segments
     view = View(
         torch.from_numpy(input_ids), torch.from_numpy(attention_mask), torch.from_numpy(segments), text.attention
     )
-    num_rows, length = is_inside.shape
-    shifts = np.arange(num_rows) * length - layout.offsets[:-1]
+    if loops is not None:
+        return view, lambda positions: loops.locate(positions, layout.offsets, length)
+    shifts = np.arange(len(input_ids)) * length - layout.offsets[:-1]
     return view, lambda positions: positions + shifts[layout.rows[positions]]
 
 

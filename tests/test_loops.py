@@ -1,0 +1,146 @@
+"""Compiled loops build what numpy builds, bit for bit."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corpora.errors import UserError
+from corpora.tables import Tables
+from objectives import OBJECTIVES
+from objectives.loops import compiled_loops, use_compiled
+from objectives.masking import choose_independently, choose_tokens, count_exactly, hide_tokens
+from objectives.units import choose_units, cut_words
+from tests.contract import is_same, open_stream, texts_of
+from tests.test_masking import draws_for, make_sequences
+from training.setup import choose_loops
+from training.stream import to_batch
+
+SPECS = (
+    *OBJECTIVES,
+    "mlm+nsp",
+    "rtd+sentence_shuffle",
+    *(f"mlm:strategy={name}" for name in ("words", "ngrams", "spans", "pmi")),
+    *(f"mlm:count={count}" for count in ("bernoulli", "probabilistic")),
+    "mlm:mask_rate=0.4,final_mask_rate=0.1,count=bernoulli",
+    "mlm:strategy=words,decided_by=unit",
+)
+
+
+@pytest.fixture(autouse=True)
+def numpy_afterwards() -> Iterator[None]:
+    yield
+    use_compiled(False)
+
+
+def tensors_of(thing: object) -> Iterator[torch.Tensor]:
+    """Yield every tensor of a batch."""
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    elif isinstance(thing, dict):
+        for each in thing.values():
+            yield from tensors_of(each)
+    elif is_dataclass(thing):
+        for field in fields(thing):
+            yield from tensors_of(getattr(thing, field.name))
+
+
+def by_both(build: Callable[[], object]) -> tuple[object, object]:
+    """Return what numpy's loops give, and what the compiled ones do."""
+    use_compiled(False)
+    first = build()
+    use_compiled(True)
+    second = build()
+    use_compiled(False)
+    return first, second
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_objective_builds_the_same_batches(corpus, spec):
+    stream = open_stream(corpus, spec, tables=Tables(corpus))
+    for examples in (np.arange(16), np.array([5]), np.array([40, 3, 17])):
+        ours, compiled = by_both(lambda: stream.build(examples, progress=0.3))  # noqa: B023
+        assert is_same(ours, compiled)
+        for text, other in zip(texts_of(ours).values(), texts_of(compiled).values(), strict=True):
+            for name in ("segments", "pieces", "is_word_start"):
+                assert np.array_equal(getattr(text, name), getattr(other, name)), name
+        plain, padded = by_both(lambda: to_batch(ours, corpus.vocabulary))  # noqa: B023
+        for one, other in zip(tensors_of(plain), tensors_of(padded), strict=True):
+            assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+@given(
+    lengths=st.lists(st.integers(2, 300), min_size=1, max_size=9),
+    rate=st.floats(0, 1.2),
+    seed=st.integers(0, 2**32),
+    share_free=st.sampled_from([0.0, 0.1, 0.9, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_choosing_and_hiding_are_the_same_whatever_is_free(corpus, lengths, rate, seed, share_free):
+    sequences = make_sequences([*lengths, 3], seed=seed)
+    free, starts = np.random.default_rng(seed).random((2, len(sequences.token_ids))) < [[share_free], [0.3]]
+    layout = replace(sequences.layout, make_word_starts=lambda: starts & ~sequences.is_special)
+    sequences = replace(sequences, is_free=free & ~sequences.is_special, layout=layout)
+    draws, vocabulary = draws_for(sequences, seed), corpus.vocabulary
+
+    def choose() -> list[np.ndarray]:
+        counts = count_exactly(sequences, rate)
+        positions = choose_tokens(sequences, counts, draws)
+        rates = {"mask_token_rate": 0.5, "random_token_rate": 0.3}
+        hidden = hide_tokens(sequences, positions, draws, vocabulary, **rates)
+        deciding = np.sort(positions)[::-1][np.argsort(positions)]  # of other rows, in no order
+        rows = np.repeat(np.arange(sequences.num_examples), sequences.lengths)
+        deciding = np.where(rows[deciding] == rows[positions], deciding, positions)
+        by_others = hide_tokens(sequences, positions, draws, vocabulary, **rates, deciding=deciding)
+        words = cut_words(sequences)
+        whole = choose_units(sequences, words, counts, draws, "unit")
+        return [
+            positions,
+            hidden,
+            by_others,
+            hide_tokens(sequences, positions[::-1].copy(), draws, vocabulary, **rates),
+            choose_independently(sequences, rate, draws),
+            choose_independently(sequences, np.linspace(0, 1, sequences.num_examples), draws),
+            words.positions,
+            words.word_starts,
+            whole,
+        ]
+
+    for ours, compiled in zip(*by_both(choose), strict=True):
+        assert ours.dtype == compiled.dtype and np.array_equal(ours, compiled)
+
+
+def test_loops_are_numpys_unless_a_gpu_computes(monkeypatch):
+    choose_loops("auto", progress=False)
+    assert compiled_loops() is None or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    choose_loops("auto", progress=False)
+    assert compiled_loops() is not None
+    choose_loops("numpy", progress=False)
+    assert compiled_loops() is None
+
+
+def test_without_numba_only_who_asks_for_it_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "objectives.compiled", raising=False)
+    monkeypatch.delattr("objectives.compiled", raising=False)
+    with pytest.raises(UserError, match=r"--loops compiled needs numba \(.*\); pip install 'numba>=0.61'"):
+        choose_loops("compiled", progress=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    choose_loops("auto", progress=False)
+    assert compiled_loops() is None
+
+
+def test_the_first_compilation_on_a_machine_is_announced(monkeypatch, tmp_path, capsys):
+    use_compiled(True)
+    monkeypatch.setattr(compiled_loops().config, "CACHE_DIR", str(tmp_path))
+    choose_loops("compiled", progress=True)
+    assert "compiling the loops that build batches, once on this machine" in capsys.readouterr().err
+    (tmp_path / "compiled.frame-1.nbi").touch()
+    choose_loops("compiled", progress=True)
+    assert capsys.readouterr().err == ""
