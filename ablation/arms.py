@@ -22,7 +22,7 @@ OF_THE_STUDY = (
     "diagnose",
     "profile",
 )  # what a study sets for each run
-ONCE = ("cache", "threads", "mixed_precision", "workers", "trackers")  # what all runs have alike
+ONCE = ("cache", "threads", "mixed_precision", "workers", "loops", "trackers")  # what all runs have alike
 LEARNED = ("objective", "recipe", "mix")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,79}")
 
@@ -42,9 +42,8 @@ def read_arms(written: Any, problems: list[str], common: Mapping[str, Any] | Non
 
     What the runs learn is each arm's own, or else that of `common`, or else what the arm is called.
     """
-    from objectives import OBJECTIVES
-
     learned = {key: (common or {})[key] for key in LEARNED if key in (common or {})}
+    heirs = 0
     named: list[tuple[str, Any]] = []
     if isinstance(written, Mapping):
         named = [(str(name), settings) for name, settings in written.items()]
@@ -59,15 +58,11 @@ def read_arms(written: Any, problems: list[str], common: Mapping[str, Any] | Non
         if settings is not None and not isinstance(settings, Mapping):
             problems.append(f"arm {name} is {settings!r}; write an objective, or a mapping of settings")
             continue
-        settings = dict(settings or {})
-        if learned and not any(key in settings for key in LEARNED):
-            if all(part in OBJECTIVES for part in name.split("+")):
-                problems.append(
-                    f"arm {name} is called like an objective, and would learn the common one; "
-                    f"write {name}: {name}, or call it otherwise"
-                )
-            settings = learned | settings
-        arms += _expand(name, settings, problems)
+        inherited = _inherit(name, settings or {}, learned, problems)
+        heirs += bool(inherited)
+        arms += _expand(name, {**inherited, **(settings or {})}, problems)
+    if learned and not heirs:
+        problems.append(f"common: {next(iter(learned))} is learned by no arm; take it out")
     names = [arm.name for arm in arms]
     twice = sorted({name for name in names if names.count(name) > 1})
     problems += [
@@ -81,6 +76,30 @@ def read_arms(written: Any, problems: list[str], common: Mapping[str, Any] | Non
     if UNTRAINED in names:
         problems.append(f"'{UNTRAINED}' is the arm that learns nothing (untrained: true); call the other one otherwise")
     return arms
+
+
+def _inherit(
+    name: str, settings: Mapping[str, Any], learned: Mapping[str, Any], problems: list[str]
+) -> Mapping[str, Any]:
+    """Return what an arm takes of what is learned in common: nothing beside a recipe of its own.
+
+    Beside another objective, which wins over a recipe's as in a run, it is the recipe.
+    """
+    from objectives import OBJECTIVES
+
+    grid = settings.get("grid")
+    own = [key for key in LEARNED if key in settings or (isinstance(grid, Mapping) and key in grid)]
+    if "recipe" in own:
+        return {}
+    if own:
+        return {key: value for key, value in learned.items() if key == "recipe"}
+    shared = learned.get("objective")
+    if learned and all(part in OBJECTIVES for part in name.split("+")) and name != shared:
+        problems.append(
+            f"arm {name} is called like an objective, and would learn the common one; "
+            f"add objective: {name}, or call it otherwise"
+        )
+    return learned
 
 
 def name_of_spec(spec: str) -> str:

@@ -114,7 +114,7 @@ def open_study(options: argparse.Namespace) -> tuple[Study, Path]:
     if given or common:
         changed = dict(study.written) | given
         if common:
-            changed["common"] = {**study.common, **common}
+            changed["common"] = {**(study.written.get("common") or {}), **common}
         study = make_study(changed, options.study)
     return study, root
 

@@ -76,16 +76,20 @@ def make_study(written: Mapping[str, Any], where: str) -> Study:
     from training.command import make_config
 
     problems: list[str] = check_keys(written, _KEYS, where)
-    common = read_mapping(written, "common", problems)
-    arms = read_arms(written.get("arms"), problems, common) if "arms" in written else []
-    common = {key: value for key, value in common.items() if key not in LEARNED}  # now each arm's
+    written_common = read_mapping(written, "common", problems)
+    arms = read_arms(written.get("arms"), problems, written_common) if "arms" in written else []
+    common = {key: value for key, value in written_common.items() if key not in LEARNED}  # now each arm's
     if not arms and not problems:
         problems.append(f"{where} has no arms; write arms: [mlm, rtd]")
     check_settings(arms, common, problems)
     own = {key: value for key, value in common.items() if not any(f"common: {key}" in each for each in problems)}
+    shared = {key: value for key, value in written_common.items() if key in LEARNED}
+    wrong = make_config(shared, "YAML")[1] if shared else []
+    problems += [f"common: {problem}" for problem in wrong]
     for number, arm in enumerate(arms):
         settings = {**({} if number else own), **arm.settings}  # what is common need be told once
-        problems += [f"arm {arm.name}: {problem}" for problem in make_config(settings, "YAML")[1]]
+        found = make_config(settings, "YAML")[1]
+        problems += [f"arm {arm.name}: {problem}" for problem in found if problem not in wrong]
     anchor = str(written.get("anchor", arms[0].name if arms else ""))
     if arms and anchor not in [arm.name for arm in arms]:
         problems.append(f"anchor '{anchor}' is no arm{suggest(anchor, [arm.name for arm in arms])}")

@@ -3,15 +3,19 @@
 Each walks once over the tokens, where numpy makes an array of each step. `loops` says whether they are used.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba import config, njit
+from numba import njit
 
-from .draws import FIRST, GOLDEN, SECOND
-from .masking import LOW
-
-_compile = njit(cache=True, nogil=True, error_model="numpy")
+# Machine code is kept by what this file contains, so that the numbers of `draws` and `masking` stand here once more.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+FIRST = np.uint64(0xBF58476D1CE4E5B9)
+SECOND = np.uint64(0x94D049BB133111EB)
+LOW = np.uint64(2**24 - 1)
 
 _ONE = np.uint64(1)
 _HALF = np.uint64(32)  # bits
@@ -20,10 +24,21 @@ _HIGH = ~LOW
 _BUCKETS = 256
 
 
-def is_cached() -> bool:
-    """Say whether the loops were compiled on this machine before."""
-    folder = Path(getattr(config, "CACHE_DIR", "") or Path(__file__).with_name("__pycache__"))
-    return any(folder.rglob(f"{Path(__file__).stem}.*.nbi"))
+def _compile(loop: Callable[..., Any]) -> Any:
+    """Compile at the first call, and keep the machine code where there is a folder to write it to."""
+    build = partial(njit, nogil=True, error_model="numpy")
+    try:
+        return build(cache=True)(loop)
+    except RuntimeError:  # numba finds none
+        return build()(loop)
+
+
+def is_kept() -> bool:
+    """Say whether the machine code of these loops has been kept by an earlier process."""
+    folder = frame.stats.cache_path
+    written = Path(__file__).stat().st_mtime
+    kept = Path(folder).glob(f"{Path(__file__).stem}.frame-*.nbi") if folder else ()
+    return any(each.stat().st_mtime >= written for each in kept)
 
 
 @_compile
@@ -104,6 +119,8 @@ def locate(positions: np.ndarray, offsets: np.ndarray, length: int) -> np.ndarra
     located = np.empty(len(positions), dtype=np.int64)
     row = 0
     for number, position in enumerate(positions):
+        if position < 0 or position >= offsets[-1]:
+            raise IndexError("a position is beyond the tokens of the micro-batch")
         if not offsets[row] <= position < offsets[row + 1]:
             row = np.searchsorted(offsets, position, side="right") - 1
         located[number] = row * length + position - offsets[row]
@@ -194,6 +211,8 @@ def hide(
     row = -1
     action_state = token_state = np.uint64(0)
     for number, position in enumerate(positions):
+        if position < 0 or position >= offsets[-1]:
+            raise IndexError("a position is beyond the tokens of the micro-batch")
         if row < 0 or not offsets[row] <= position < offsets[row + 1]:
             row = np.searchsorted(offsets, position, side="right") - 1
             action_state, token_state = _draw(action_key, examples[row]), _draw(token_key, examples[row])

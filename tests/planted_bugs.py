@@ -562,6 +562,13 @@ MORE = (
         "tests/test_loops.py::test_choosing_and_hiding_are_the_same_whatever_is_free",
     ),
     (
+        "compiled frames have one separator between two texts, of RoBERTa too",
+        "objectives/compiled.py",
+        "            place += num_separators",
+        "            place += 1",
+        "tests/test_loops.py::test_framing_is_the_same",
+    ),
+    (
         "compiled loops give a random token the chance of the one that decides for it",
         "objectives/compiled.py",
         "word = _draw(token_state, position - offsets[row])",

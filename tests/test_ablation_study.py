@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from ablation.budget import Budget, Rates, choose_steps, parse_budget
+from ablation.command import build_parser, open_study
 from ablation.plan import ArmPlan, Plan, check_same, choose_snapshots, read_plan, write_plan
 from ablation.questions import Probing
 from ablation.results import CorpusRecord
@@ -101,12 +102,37 @@ def test_what_is_learned_may_be_common(tmp_path):
     path = write(tmp_path, common={"objective": "mlm"}, arms={"plain": {}, "wide": {"encoder": "mini"}, "rtd": "rtd"})
     study = read_study(path)
     assert [study.config_of(arm).build_objectives()[0].name for arm in study.trained] == ["mlm", "mlm", "rtd"]
-    (problem,) = problems_of(tmp_path, common={"objective": "mlm"}, arms={"plain": {}, "nsp": {"dropout": 0.1}})
+    (problem,) = problems_of(tmp_path, common={"objective": "mlm"}, arms={"mlm": {}, "nsp": {"dropout": 0.1}})
     assert problem == (
-        "arm nsp is called like an objective, and would learn the common one; write nsp: nsp, or call it otherwise"
+        "arm nsp is called like an objective, and would learn the common one; add objective: nsp, or call it otherwise"
     )
-    mixed = read_study(write(tmp_path, common={"recipe": "bert"}, arms={"berts": {}, "ours": {"objective": "mlm"}}))
-    assert [("recipe" in arm.settings) for arm in mixed.trained] == [True, False]
+    told = problems_of(tmp_path, common={"objective": "mlmm"}, arms={"plain": {}, "wide": {"encoder": "mini"}})
+    assert [line.partition(" is unknown")[0] for line in told] == ["common: objective 'mlmm'"]
+    told = problems_of(tmp_path, common={"objective": "mlm"}, arms=["rtd", "nsp"])
+    assert told == ["common: objective is learned by no arm; take it out"]
+
+
+def test_a_common_recipe_stays_under_an_objective_of_an_arms_own(tmp_path):
+    arms = {"plain": {}, "masks": {"objective": "rtd:mask_rate=0.25"}, "bert": {"recipe": "bert"}}
+    study = read_study(write(tmp_path, common={"recipe": "electra"}, arms=arms))
+    plain, masks, bert = (study.config_of(arm) for arm in study.trained)
+    assert masks.generator == plain.generator != bert.generator
+    assert masks.build_objectives()[0].mask_rate == 0.25
+    assert [objective.name for objective in bert.build_objectives()] == ["mlm", "nsp"]
+
+
+def test_a_grid_over_what_is_learned_is_the_arms_own(tmp_path):
+    arms = {"w": {"grid": {"objective": ["mlm", "nsp"]}}, "rest": {}}
+    study = read_study(write(tmp_path, common={"mix": "mlm; nsp"}, arms=arms))
+    names = [[o.name for each in study.config_of(arm).build_arms() for o in each.objectives] for arm in study.trained]
+    assert names == [["mlm"], ["nsp"], ["mlm", "nsp"]]
+
+
+def test_what_a_command_line_changes_leaves_what_is_learned(tmp_path):
+    path = write(tmp_path, common={"objective": "mlm", "dropout": 0.1}, arms={"plain": {}, "wide": {"encoder": "mini"}})
+    study, _ = open_study(build_parser().read([path, "--corpus", "builtin"]))
+    assert [study.config_of(arm).build_objectives()[0].name for arm in study.trained] == ["mlm", "mlm"]
+    assert {study.config_of(arm).dropout for arm in study.trained} == {0.1}
 
 
 def test_two_arms_of_one_name_are_refused(tmp_path):

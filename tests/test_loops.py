@@ -1,8 +1,11 @@
 """Compiled loops build what numpy builds, bit for bit."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +15,14 @@ from hypothesis import strategies as st
 
 from corpora.errors import UserError
 from corpora.tables import Tables
-from objectives import OBJECTIVES
+from objectives import OBJECTIVES, draws, masking
 from objectives.loops import compiled_loops, use_compiled
 from objectives.masking import choose_independently, choose_tokens, count_exactly, hide_tokens
+from objectives.sequences import _frame_by_arrays
 from objectives.units import choose_units, cut_words
 from tests.contract import is_same, open_stream, texts_of
 from tests.test_masking import draws_for, make_sequences
+from training.loop import _start_worker
 from training.setup import choose_loops
 from training.stream import to_batch
 
@@ -86,26 +91,26 @@ def test_choosing_and_hiding_are_the_same_whatever_is_free(corpus, lengths, rate
     free, starts = np.random.default_rng(seed).random((2, len(sequences.token_ids))) < [[share_free], [0.3]]
     layout = replace(sequences.layout, make_word_starts=lambda: starts & ~sequences.is_special)
     sequences = replace(sequences, is_free=free & ~sequences.is_special, layout=layout)
-    draws, vocabulary = draws_for(sequences, seed), corpus.vocabulary
+    chance, vocabulary = draws_for(sequences, seed), corpus.vocabulary
 
     def choose() -> list[np.ndarray]:
         counts = count_exactly(sequences, rate)
-        positions = choose_tokens(sequences, counts, draws)
+        positions = choose_tokens(sequences, counts, chance)
         rates = {"mask_token_rate": 0.5, "random_token_rate": 0.3}
-        hidden = hide_tokens(sequences, positions, draws, vocabulary, **rates)
+        hidden = hide_tokens(sequences, positions, chance, vocabulary, **rates)
         deciding = np.sort(positions)[::-1][np.argsort(positions)]  # of other rows, in no order
         rows = np.repeat(np.arange(sequences.num_examples), sequences.lengths)
         deciding = np.where(rows[deciding] == rows[positions], deciding, positions)
-        by_others = hide_tokens(sequences, positions, draws, vocabulary, **rates, deciding=deciding)
+        by_others = hide_tokens(sequences, positions, chance, vocabulary, **rates, deciding=deciding)
         words = cut_words(sequences)
-        whole = choose_units(sequences, words, counts, draws, "unit")
+        whole = choose_units(sequences, words, counts, chance, "unit")
         return [
             positions,
             hidden,
             by_others,
-            hide_tokens(sequences, positions[::-1].copy(), draws, vocabulary, **rates),
-            choose_independently(sequences, rate, draws),
-            choose_independently(sequences, np.linspace(0, 1, sequences.num_examples), draws),
+            hide_tokens(sequences, positions[::-1].copy(), chance, vocabulary, **rates),
+            choose_independently(sequences, rate, chance),
+            choose_independently(sequences, np.linspace(0, 1, sequences.num_examples), chance),
             words.positions,
             words.word_starts,
             whole,
@@ -136,11 +141,78 @@ def test_without_numba_only_who_asks_for_it_is_told(monkeypatch):
     assert compiled_loops() is None
 
 
-def test_the_first_compilation_on_a_machine_is_announced(monkeypatch, tmp_path, capsys):
+def test_compiling_is_announced_and_only_where_nothing_is_kept(monkeypatch, tmp_path, capsys):
     use_compiled(True)
-    monkeypatch.setattr(compiled_loops().config, "CACHE_DIR", str(tmp_path))
+    loops = compiled_loops()
+    kept = Path(loops.frame.stats.cache_path)
+    assert kept.is_dir()
+    monkeypatch.setattr(loops, "frame", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
     choose_loops("compiled", progress=True)
-    assert "compiling the loops that build batches, once on this machine" in capsys.readouterr().err
-    (tmp_path / "compiled.frame-1.nbi").touch()
+    assert "compiling the loops that build batches" in capsys.readouterr().err
+    old = tmp_path / "compiled.frame-1.py311.nbi"
+    old.touch()
+    os.utime(old, (0, 0))  # of an earlier version of the file
+    choose_loops("compiled", progress=True)
+    assert "compiling the loops that build batches" in capsys.readouterr().err
+    os.utime(old)
     choose_loops("compiled", progress=True)
     assert capsys.readouterr().err == ""
+
+
+def test_machine_code_that_is_kept_has_the_numbers_of_numpys_loops():
+    """It is kept by what `compiled.py` contains, and would outlive a change of these elsewhere."""
+    from objectives import compiled
+
+    for name in ("GOLDEN", "FIRST", "SECOND"):
+        assert getattr(compiled, name) == getattr(draws, name)
+    assert compiled.LOW == masking.LOW
+
+
+def test_loops_that_cannot_be_kept_are_compiled_all_the_same(monkeypatch):
+    from objectives import compiled
+
+    def refuse(**options: object) -> Callable[..., object]:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda loop: loop
+
+    monkeypatch.setattr(compiled, "njit", refuse)
+    assert compiled._compile(sum) is sum
+
+
+def test_a_position_beyond_the_tokens_is_an_error_not_another_token():
+    from objectives import compiled
+
+    offsets = np.array([0, 3, 7])
+    assert compiled.locate(np.array([0, 3, 6, 2]), offsets, 4).tolist() == [0, 4, 7, 2]
+    for position in (-1, 7, 100):
+        with pytest.raises(IndexError, match="beyond the tokens"):
+            compiled.locate(np.array([position]), offsets, 4)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_workers_build_by_the_loops_of_the_main_process(monkeypatch, compiled):
+    monkeypatch.setattr(os, "setpgrp", lambda: None)
+    use_compiled(not compiled)
+    _start_worker(compiled, 0)
+    assert (compiled_loops() is not None) == compiled
+
+
+@given(data=st.data())
+@settings(max_examples=80, deadline=None)
+def test_framing_is_the_same(data):
+    num_examples = data.draw(st.integers(1, 5))
+    tokens = np.random.default_rng(0).integers(5, 60_000, 500).astype(data.draw(st.sampled_from(["uint16", "uint32"])))
+    tokens.flags.writeable = False  # as those of a store
+    pieces = []
+    for row in range(num_examples):
+        second = data.draw(st.integers(0, 3))  # how many pieces stand before the second text
+        for number in range(data.draw(st.integers(0 if pieces else 1, 4))):
+            start, length = data.draw(st.integers(0, 400)), data.draw(st.integers(0, 9))
+            pieces.append((start, start + length, row, int(number >= second)))
+    starts, ends, rows, segments = np.array(pieces).T.copy()
+    given = (tokens, starts, ends, rows, segments, num_examples, 2, 3, data.draw(st.sampled_from([1, 2])))
+    from objectives import compiled
+
+    for ours, other in zip(_frame_by_arrays(*given), compiled.frame(*given), strict=True):
+        assert ours.dtype == other.dtype and np.array_equal(ours, other)

@@ -118,7 +118,7 @@ def read_facts(run: Run, name: str, sitting: Collection[str]) -> Facts:
 def list_causes(facts: Sequence[Facts]) -> list[Cause]:
     """Return the likely causes of all these losses, the likeliest first, each once."""
     found: dict[Cause, None] = {}
-    for judge in (_start, _budget, _signal, _options, _generator, _positions, _rate, _table, _passes):
+    for judge in (_start, _positions, _budget, _signal, _options, _generator, _table, _rate, _passes):
         for each in facts:
             found |= dict.fromkeys(judge(each))
     return list(found)

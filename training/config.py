@@ -157,8 +157,8 @@ class Config:
     workers: int = 0
     """Processes that build batches; 0 builds them in the main one, which is almost always fast enough."""
     loops: str = "auto"
-    """What builds batches, the same to the bit: numpy, or compiled loops (numba, the extra `compiled`), three times as
-    fast; auto takes those where a GPU computes the steps and numba is there."""
+    """What builds batches, the same to the bit: numpy, or compiled loops (numba, the extra `compiled`), two to three
+    times as fast; auto takes those where a GPU computes the steps and numba is there."""
 
     log_every: int = 50
     """Steps between log lines."""

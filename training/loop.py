@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.profiler import record_function
 from corpora.errors import TrainingError, UserError
 from objectives.batch import Batch
 from objectives.draws import hash_fields
+from objectives.loops import compiled_loops, use_compiled
 
 from .closing import closing_words
 from .config import Config
@@ -216,19 +218,24 @@ def batches_by_step(run: Run, first: int, last: int) -> Iterator[list[tuple[int,
             yield batches
         return
     loader = torch.utils.data.DataLoader(
-        run.train, batch_size=None, sampler=numbers, num_workers=run.config.workers, worker_init_fn=_leave_group
+        run.train,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=run.config.workers,
+        worker_init_fn=partial(_start_worker, compiled_loops() is not None),
     )
     built = zip(numbers, loader, strict=True)
     for step in range(first, last):
         yield [_take_built(built) for _ in numbers_of(rank, world, per_step, step, step + 1)]
 
 
-def _leave_group(_: int) -> None:
-    """In a worker: Ctrl-C and `kill` of the whole group are for the main process.
+def _start_worker(compiled: bool, _: int) -> None:
+    """In a worker: build by the loops of the main process, and leave Ctrl-C and `kill` of the whole group to it.
 
-    It needs its batches to end the step.
+    It needs the batches to end the step.
     """
     os.setpgrp()
+    use_compiled(compiled)
 
 
 def _take_built(built: Iterator[tuple[int, Batch]]) -> tuple[int, Batch]:

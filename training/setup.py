@@ -98,12 +98,12 @@ def choose_loops(asked: str, progress: bool) -> None:
     """Let this process build batches by compiled loops where that is asked for, or where steps are short: on a GPU."""
     try:
         use_compiled(asked == "compiled" or (asked == "auto" and torch.cuda.is_available()))
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: its compiler's library does not load
         use_compiled(False)
         if asked == "compiled":
             raise UserError(f"--loops compiled needs numba ({error}); pip install 'numba>=0.61'") from error
-    if progress and (loops := compiled_loops()) is not None and not loops.is_cached():
-        print("compiling the loops that build batches, once on this machine: some ten seconds", file=sys.stderr)
+    if progress and (loops := compiled_loops()) is not None and not loops.is_kept():
+        print("compiling the loops that build batches: some ten seconds", file=sys.stderr)
 
 
 def computes_in_bf16() -> bool:
