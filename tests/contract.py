@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -54,6 +54,7 @@ def write_corpus(folder: Path) -> WrittenCorpus:
     return WrittenCorpus(documents=documents, vocabulary=vocabulary, folder=folder, held_out=tuple(range(50, 60)))
 
 
+Part = TypeVar("Part")
 Spec = str | Objective | Sequence[Objective]  # a composition: as for --objective, or the objectives themselves
 
 
@@ -118,21 +119,23 @@ class Bench:
         return model, batch, model(batch)
 
 
-def arrays_of(thing: object) -> Iterator[np.ndarray]:
-    """Yield every array of a micro-batch before the border, whatever it is nested in."""
-    if isinstance(thing, np.ndarray):
+def parts_of(thing: object, kind: type[Part]) -> Iterator[Part]:
+    """Yield every array, or tensor, of a micro-batch, whatever it is nested in."""
+    if isinstance(thing, kind):
         yield thing
     elif isinstance(thing, dict):
         for each in thing.values():
-            yield from arrays_of(each)
+            yield from parts_of(each, kind)
     elif is_dataclass(thing):
         for field in fields(thing):
-            yield from arrays_of(getattr(thing, field.name))
+            yield from parts_of(getattr(thing, field.name), kind)
 
 
 def is_same(one: Flat, other: Flat) -> bool:
     """Say whether two micro-batches show, ask and propose the same."""
-    return all(np.array_equal(a, b) for a, b in zip(arrays_of(one), arrays_of(other), strict=True))
+    return all(
+        np.array_equal(a, b) for a, b in zip(parts_of(one, np.ndarray), parts_of(other, np.ndarray), strict=True)
+    )
 
 
 def texts_of(flat: Flat) -> dict[tuple[str, str], Sequences]:

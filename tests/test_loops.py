@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ from objectives.loops import compiled_loops, use_compiled
 from objectives.masking import choose_independently, choose_tokens, count_exactly, hide_tokens
 from objectives.sequences import _frame_by_arrays
 from objectives.units import choose_units, cut_words
-from tests.contract import is_same, open_stream, texts_of
+from tests.contract import is_same, open_stream, parts_of, texts_of
 from tests.test_masking import draws_for, make_sequences
 from training.loop import _start_worker
 from training.setup import choose_loops
@@ -43,18 +43,6 @@ def numpy_afterwards() -> Iterator[None]:
     use_compiled(False)
 
 
-def tensors_of(thing: object) -> Iterator[torch.Tensor]:
-    """Yield every tensor of a batch."""
-    if isinstance(thing, torch.Tensor):
-        yield thing
-    elif isinstance(thing, dict):
-        for each in thing.values():
-            yield from tensors_of(each)
-    elif is_dataclass(thing):
-        for field in fields(thing):
-            yield from tensors_of(getattr(thing, field.name))
-
-
 def by_both(build: Callable[[], object]) -> tuple[object, object]:
     """Return what numpy's loops give, and what the compiled ones do."""
     use_compiled(False)
@@ -75,7 +63,7 @@ def test_every_objective_builds_the_same_batches(corpus, spec):
             for name in ("segments", "pieces", "is_word_start"):
                 assert np.array_equal(getattr(text, name), getattr(other, name)), name
         plain, padded = by_both(lambda: to_batch(ours, corpus.vocabulary))  # noqa: B023
-        for one, other in zip(tensors_of(plain), tensors_of(padded), strict=True):
+        for one, other in zip(parts_of(plain, torch.Tensor), parts_of(padded, torch.Tensor), strict=True):
             assert one.dtype == other.dtype and torch.equal(one, other)
 
 

@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from tests.contract import parts_of
 from tests.small_runs import make_run
 from training.config import Config
 from training.loop import accumulate, batches_by_step, reduce_sums, warm_up
@@ -20,19 +20,7 @@ from training.loop import accumulate, batches_by_step, reduce_sums, warm_up
 
 def digest(batch) -> str:
     """Return a hash of everything that the device is given."""
-    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors_of(batch))).hexdigest()
-
-
-def tensors_of(thing):
-    """Yield every tensor of a batch, whatever it is nested in."""
-    if isinstance(thing, torch.Tensor):
-        yield thing
-    elif isinstance(thing, dict):
-        for each in thing.values():
-            yield from tensors_of(each)
-    elif is_dataclass(thing):
-        for each in fields(thing):
-            yield from tensors_of(getattr(thing, each.name))
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in parts_of(batch, torch.Tensor))).hexdigest()
 
 
 def write_trace(config: Config, out: Path, num_steps: int) -> None:
